@@ -1,0 +1,89 @@
+/**
+ * What a store is to the rooms above it: named transactions over one open database, in one of two dialects.
+ *
+ * `sql` is PostgreSQL's dialect (the embedded PGlite and a PostgreSQL server). `memory` is transactional tables in
+ * this process: for tests, simulation and services that need no memory across restarts. A durable feature writes its
+ * operations once per dialect, beside each other, and one contract suite runs over all stores.
+ *
+ * A transaction is atomic and isolated (memory and embedded: serial; postgres: READ COMMITTED, so every
+ * read-then-write must re-check in its WHERE or lock the row). Its name is what crash tests and the log call it.
+ */
+import { type EventBus, type Env } from '../core/index.ts'
+
+/** What a commit of this store outlives. */
+export interface Durability {
+  readonly processCrash: boolean
+  readonly powerLoss: boolean
+  readonly severalInstances: boolean
+}
+
+/** A transaction in PostgreSQL's dialect; what users get where they bring no client of their own. */
+export interface SqlTx {
+  /** `$1`-style parameters. Timestamps come back as `Date`, bigint and numeric as `string`, jsonb decoded. */
+  query<Row>(sql: string, params?: readonly unknown[]): Promise<readonly Row[]>
+}
+
+/** A keyed table of the memory dialect. Rows are plain JSON, copied in and out: changing one without `set` changes nothing. */
+export interface MemoryTable<Row> {
+  get(key: string): Row | undefined
+  set(key: string, row: Row): void
+  delete(key: string): boolean
+  /** In insertion order. */
+  entries(): IterableIterator<readonly [string, Row]>
+  readonly size: number
+}
+
+/** A transaction of the memory dialect. */
+export interface MemoryTx {
+  table<Row>(name: string): MemoryTable<Row>
+  /** Rises by one per call; gaps where a transaction was rolled back. */
+  sequence(name: string): number
+  /** The database's clock, milliseconds. */
+  now(): number
+}
+
+export interface TransactionOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Retries of serialization failures and deadlocks, where `work` may run again. Default 3. */
+  readonly conflictRetries?: number
+}
+
+/** One open database. */
+export interface Database<Tx> {
+  readonly dialect: 'sql' | 'memory'
+  readonly durability: Durability
+  /**
+   * Runs `work` in a transaction called `name` and commits. When `work` throws, it is rolled back and the error passes.
+   * `work` must not make outside calls (HF_CALL_IN_TX) nor open another transaction (HF_STORE_REENTRANT).
+   * @throws HF_STORE_UNAVAILABLE (nothing happened), HF_STORE_CONFLICT (nothing happened, try again),
+   *   HF_STORE_UNKNOWN_COMMIT (found out by key), HF_QUERY_FAILED
+   */
+  transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
+  /** Resolves when the database answers. */
+  ping(signal?: AbortSignal): Promise<void>
+  /** Waits for open transactions (bounded), then closes. */
+  close(): Promise<void>
+}
+
+export interface OpenOptions {
+  readonly env: Env
+  readonly events: EventBus
+  readonly service: string
+}
+
+/** A store as it is declared: no I/O before `open`. */
+export interface Store<Tx = SqlTx> {
+  readonly kind: 'store'
+  /** `memory`, `embedded ./data`, `postgres db.internal/bot`: never a password. */
+  readonly name: string
+  readonly durability: Durability
+  open(options: OpenOptions): Promise<Database<Tx>>
+}
+
+/**
+ * The body of a durable feature for this database's dialect. The one place where the two dialects' types meet:
+ * a database of dialect `sql` always has SqlTx as its Tx, one of dialect `memory` MemoryTx.
+ */
+export function bodyFor<Tx, Port>(database: Pick<Database<Tx>, 'dialect'>, bodies: { readonly sql: unknown; readonly memory: unknown }): Port {
+  return (database.dialect === 'sql' ? bodies.sql : bodies.memory) as Port
+}
