@@ -43,8 +43,8 @@ export class EventBus {
   on<Name extends EventName>(name: Name, listener: Listener<Name>): () => void {
     const listeners = this.#named.get(name) ?? new Set()
     this.#named.set(name, listeners)
-    listeners.add(listener as Listener<never>)
-    return () => { listeners.delete(listener as Listener<never>) }
+    listeners.add(listener)
+    return () => { listeners.delete(listener) }
   }
 
   onAny(listener: Listener<EventName>): () => void {
@@ -58,7 +58,7 @@ export class EventBus {
     const context = currentContext()
     const event = { seq: ++this.#seq, at: this.#env.now(), name, correlationId: context.correlationId, component: context.component, data } as HoldfastEvent<Name>
     if (named !== undefined) for (const listener of named) this.#tell(listener, event as never)
-    for (const listener of this.#all) this.#tell(listener as Listener<never>, event as never)
+    for (const listener of this.#all) this.#tell(listener, event as never)
   }
 
   #tell(listener: Listener<never>, event: never): void {

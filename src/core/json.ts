@@ -78,7 +78,7 @@ function checkJson(value: unknown, where: string, depth: number): void {
   }
   if (typeof value === 'object') {
     const prototype: unknown = Object.getPrototypeOf(value)
-    if (prototype !== Object.prototype && prototype !== null) refuse(`an instance of ${(value as object).constructor.name}`)
+    if (prototype !== Object.prototype && prototype !== null) refuse(`an instance of ${(value).constructor.name}`)
     for (const item of Object.values(value)) checkJson(item, where, depth + 1)
     return
   }
