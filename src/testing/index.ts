@@ -1,0 +1,5 @@
+/**
+ * @module holdfast/testing
+ * For tests of services built on Holdfast, and of Holdfast itself: simulated time, network and death.
+ */
+export * from './simulated-env.ts'
