@@ -1,0 +1,104 @@
+/**
+ * The public face: what `createHoldfast` gives, with a store and without one.
+ */
+import type { Actor, Env, EventBus, Json, Schema } from '../core/index.ts'
+import type { Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
+import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
+import type { Dependency, DependencyOptions } from '../guard/index.ts'
+import type { Health } from '../health/index.ts'
+import type { Limit, LimitOptions } from '../limits/index.ts'
+import type { Alert, Logger, Runbook } from '../observe/index.ts'
+import type { Migration, TransactionOptions, Store } from '../store/index.ts'
+import type { Worker, WorkerOptions } from '../worker/index.ts'
+import type { Status, TimelineEntry } from './status.ts'
+
+/** What every service may say about itself. */
+export interface HoldfastOptions {
+  /** Name of the service: in every log line, metric and lease. */
+  readonly service: string
+  /** Shown by probes, console and events. Default `0.0.0`. */
+  readonly version?: string
+  /** Time, randomness and outside calls. Default: the real world. */
+  readonly env?: Env
+  /** Read for pinned switches (`FEATURE_PAYMENTS_ENABLED`). Default: `process.env`. */
+  readonly environment?: Readonly<Record<string, string | undefined>>
+  /** Where the last known good switches and the local override file live. Default: none are kept. */
+  readonly dataDir?: string
+  /** Where log lines go. Default: JSON lines on standard output through pino. `'silent'` for tests. */
+  readonly log?: Logger | 'silent'
+  /** Where alerts go beside the log. A sink that fails never harms anything. */
+  readonly alertSinks?: readonly ((alert: Alert) => Promise<void>)[]
+  /** What is to be done about each named trouble. */
+  readonly runbooks?: Readonly<Record<string, Runbook>>
+  /** Longest time that `stop()` waits for work in flight. Default `25s` (Kubernetes kills after 30). */
+  readonly drainFor?: `${number}s`
+}
+
+/** Useful without a store: flags from the environment, dependencies, limits, health, workers. */
+export interface Holdfast {
+  readonly service: string
+  readonly instance: string
+  readonly env: Env
+  readonly events: EventBus
+  readonly log: Logger
+  readonly health: Health
+  flags<const Names extends string>(declared: { readonly [N in Names]: FlagOptions }): Flags<Names>
+  dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name>
+  limit(name: string, options: LimitOptions): Limit
+  worker(name: string, options: WorkerOptions): Worker
+  /**
+   * Opens the store, migrates, recovers what a crash left, starts checks and workers; resolves when ready.
+   * @throws HF_ALREADY_STARTED, HF_STORE_UNAVAILABLE, HF_STORE_LOCKED, HF_STORE_DAMAGED, HF_STORE_SCHEMA
+   */
+  start(): Promise<void>
+  /** Drains: not ready, workers finish their item, leases are released, the store is closed. Never throws; a second call waits for the first. */
+  stop(reason?: string): Promise<void>
+  /** One page of facts, read from memory and (bounded) from the store. */
+  status(): Promise<Status>
+  /** The last events, oldest first; `after` is the id of the last entry that is known. */
+  timeline(options?: { readonly after?: string; readonly limit?: number }): readonly TimelineEntry[]
+  /** Calls `listener` for each new timeline entry; returns the function that stops. */
+  onTimeline(listener: (entry: TimelineEntry) => void): () => void
+  /** Carries out an operator's command, whoever asks. @throws HF_REASON_REQUIRED, HF_UNKNOWN_NAME, HF_FORBIDDEN */
+  command(name: string, request: CommandRequest): Promise<CommandResult>
+  /** Commands that exist, for help texts. */
+  commands(): readonly { readonly name: string; readonly summary: string }[]
+  /** Everything known about one correlation id, in order. */
+  explain(correlationId: string): readonly TimelineEntry[]
+  /** Prometheus text. */
+  metrics(): string
+  /** A fact of the program's own, for log, timeline and (with severity `attention`) an alert. */
+  fact(name: string, options: { readonly severity: 'info' | 'warning' | 'attention'; readonly message: string; readonly runbook?: string; readonly key?: string; readonly data?: Readonly<Record<string, string | number | boolean>> }): void
+  readonly phase: Status['phase']
+}
+
+export interface CommandRequest {
+  readonly target: string
+  readonly args?: Readonly<Record<string, Json>>
+  readonly actor: Actor
+  readonly reason: string
+}
+
+export interface CommandResult {
+  readonly command: string
+  readonly target: string
+  /** One sentence: what is true now. */
+  readonly message: string
+}
+
+/** What a store adds. */
+export interface DurableHoldfast<Tx> extends Holdfast {
+  once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx>): Once<In, R, Tx>
+  once<In, I, R extends Json | void>(name: string, options: OutsideOnce<In, I, R, Tx>): Once<In, R, Tx>
+  saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R>
+  irreversible<In, I, R extends Json | void>(name: string, options: IrreversibleOptions<In, I, R, Tx>): Irreversible<In, R>
+  /** The program's own tables: numbered, forward-only, applied at start after Holdfast's own. Nothing to do for `memory()`. */
+  migrations(migrations: readonly Migration[]): void
+  /** A transaction of the program's own. @throws HF_NOT_STARTED and what the store throws */
+  transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
+  readonly outbox: Outbox<Tx>
+  readonly inbox: Inbox<Tx>
+}
+
+export type StoreOptions<Tx> = HoldfastOptions & { readonly store: Store<Tx> }
+export type { Schema }

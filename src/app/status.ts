@@ -1,0 +1,118 @@
+/**
+ * The read model that operators see: one page of facts, the same for console, CLI and Telegram.
+ *
+ * Plain JSON by construction. Nothing here is ever a payload or a secret.
+ */
+import type { BreakerState, ComponentState, IterationOutcome, SystemState, Tier } from '../core/index.ts'
+
+export interface Status {
+  readonly service: string
+  readonly instance: string
+  readonly version: string
+  /** Wall clock of the instance when this was made; the console shows the age of what it shows. */
+  readonly at: number
+  readonly startedAt: number
+  readonly phase: 'starting' | 'ready' | 'draining' | 'stopped'
+  readonly verdict: Verdict
+  readonly store: { readonly name: string; readonly state: ComponentState; readonly outlives: string }
+  readonly components: readonly ComponentStatus[]
+  readonly dependencies: readonly DependencyStatus[]
+  readonly workers: readonly WorkerStatus[]
+  readonly flags: readonly FlagStatus[]
+  readonly work: readonly WorkItemStatus[]
+  readonly alerts: readonly AlertStatus[]
+}
+
+/** One sentence that answers "is it broken, what does that mean for customers, is anything lost". */
+export interface Verdict {
+  readonly state: SystemState
+  readonly sentence: string
+  readonly since: number
+}
+
+export interface ComponentStatus {
+  readonly name: string
+  readonly tier: Tier
+  readonly state: ComponentState
+  readonly reason: string
+  readonly since: number
+  readonly responseMs?: number
+}
+
+export interface DependencyStatus {
+  readonly name: string
+  readonly tier: Tier
+  readonly breaker: BreakerState
+  readonly since: number
+  readonly retryAfterMs?: number
+  readonly inFlight: number
+  readonly queued: number
+  readonly abandoned: number
+  readonly calls: number
+  readonly failures: number
+  readonly refusals: number
+  readonly p50Ms?: number
+  readonly p95Ms?: number
+  readonly lastError?: { readonly message: string; readonly at: number }
+  readonly forced?: { readonly by: string; readonly reason: string; readonly until: number }
+  readonly runbook: string
+}
+
+export interface WorkerStatus {
+  readonly name: string
+  readonly state: 'idle' | 'running' | 'paused' | 'stopped'
+  readonly lastOutcome?: IterationOutcome
+  readonly lastReason?: string
+  readonly lastRunAt?: number
+  readonly lastSuccessAt?: number
+  readonly nextRunAt?: number
+  readonly consecutiveFailures: number
+  readonly leader?: boolean
+  readonly parked: number
+  readonly runbook?: string
+}
+
+export interface FlagStatus {
+  readonly name: string
+  readonly on: boolean
+  /** Why it has this value: `default`, `pinned by FEATURE_X_ENABLED`, `console:alice: panel is down`, `parent workers is off`. */
+  readonly because: string
+  readonly whenOff: string
+  readonly pinned: boolean
+  readonly override?: { readonly on: boolean; readonly by: string; readonly reason: string; readonly at: number; readonly expiresAt?: number }
+  readonly runbook?: string
+}
+
+/** Something that was begun and needs a person, or is simply waiting long. */
+export interface WorkItemStatus {
+  readonly kind: 'saga' | 'outbox' | 'inbox' | 'once' | 'worker-item'
+  readonly name: string
+  readonly id: string
+  readonly state: string
+  readonly since: number
+  readonly reason: string
+  readonly runbook?: string
+  readonly actions: readonly ('retry' | 'discard')[]
+}
+
+export interface AlertStatus {
+  readonly key: string
+  readonly alert: string
+  readonly severity: 'page' | 'warning'
+  readonly summary: string
+  readonly since: number
+  readonly runbook?: string
+}
+
+/** One line of the timeline. */
+export interface TimelineEntry {
+  /** `instance:seq`: where a console resumes. */
+  readonly id: string
+  readonly at: number
+  readonly name: string
+  readonly text: string
+  readonly tone: 'good' | 'neutral' | 'bad'
+  readonly correlationId?: string
+  /** How many times in a row, where the same refusal repeated. */
+  readonly count: number
+}
