@@ -1,0 +1,65 @@
+/**
+ * Crash points of a store: what happens around every transaction, decided by a test.
+ *
+ * A decorator over any store, so that the three tiers (simulation, PGlite in memory, real processes) stop at the same
+ * named places. `before` stands for the request that never arrived, `after` for the answer that got lost: doubles live there.
+ * A hook may resolve (nothing happens), throw, never settle (the process died there), or kill the real process.
+ */
+import { HoldfastError, isHoldfastError, messageOf } from '../core/index.ts'
+import { Availability } from './availability.ts'
+import type { Database, OpenOptions, Store, TransactionOptions } from './port.ts'
+
+type Hook = (name: string) => void | Promise<void>
+
+export interface StoreHooks {
+  /** Before the transaction begins. Throwing means: the store was away, nothing happened (HF_STORE_UNAVAILABLE). */
+  readonly before?: Hook | undefined
+  /** When `work` is done, before the commit, once per attempt. Throwing rolls back; HF_STORE_CONFLICT makes `work` run again, as a serialization failure would. */
+  readonly beforeCommit?: Hook | undefined
+  /** After the commit, before the caller learns of it. Throwing means: the answer was lost (HF_STORE_UNKNOWN_COMMIT). Not called when it was rolled back. */
+  readonly after?: Hook | undefined
+}
+
+/**
+ * The same store, with `hooks` around every transaction of it.
+ * An error of a hook that is a HoldfastError already passes as it is (a test may want HF_STORE_CONFLICT).
+ */
+export function withHooks<Tx>(store: Store<Tx>, hooks: StoreHooks): Store<Tx> {
+  return {
+    kind: store.kind,
+    name: store.name,
+    durability: store.durability,
+    open: async options => hooked(await store.open(options), hooks, options),
+  }
+}
+
+function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOptions): Database<Tx> {
+  const availability = new Availability(options.env, options.events)
+  const run = async (hook: Hook | undefined, name: string, code: 'HF_STORE_UNAVAILABLE' | 'HF_STORE_UNKNOWN_COMMIT'): Promise<void> => {
+    if (hook === undefined) return
+    try {
+      await hook(name)
+    } catch (error) {
+      const coded = isHoldfastError(error) ? error : new HoldfastError(code, { message: `transaction ${name}: ${messageOf(error)}`, cause: error, context: { transaction: name } })
+      availability.noticed(coded)
+      throw coded
+    }
+  }
+  return {
+    dialect: database.dialect,
+    durability: database.durability,
+    ping: signal => database.ping(signal),
+    close: () => database.close(),
+    async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, transactionOptions?: TransactionOptions): Promise<T> {
+      await run(hooks.before, name, 'HF_STORE_UNAVAILABLE')
+      const value = await database.transaction(name, async tx => {
+        const result = await work(tx)
+        await hooks.beforeCommit?.(name)
+        return result
+      }, transactionOptions)
+      await run(hooks.after, name, 'HF_STORE_UNKNOWN_COMMIT')
+      availability.answered()
+      return value
+    },
+  }
+}
