@@ -30,6 +30,7 @@ const CATALOGUE = {
   HF_OVERLOADED: { failure: 'dependency_error', retryable: true, operator: 'The concurrency limit and its queue are full; the dependency is slow or the load is too high.' },
   HF_RATE_LIMITED: { failure: 'user_error', retryable: true, operator: 'The caller exceeded a declared limit; it may try again after the stated wait.' },
   HF_CALL_FAILED: { failure: 'dependency_error', retryable: true, operator: 'The dependency answered with an error; see the cause and its runbook.' },
+  HF_CALL_REJECTED: { failure: 'dependency_error', retryable: false, operator: 'The dependency answered no, or the work around the call failed; repeating it would not help. See the cause.' },
   HF_CANCELLED: { failure: 'user_error', retryable: false, operator: 'The caller gave up; nothing is to be done.' },
   HF_CALL_IN_TX: { failure: 'defect', retryable: false, operator: 'Move the outside call out of the transaction; a slow dependency would hold it open.' },
   // switches and irreversible actions
