@@ -47,6 +47,7 @@ const CATALOGUE = {
   HF_STORE_LOCKED: { failure: 'infra_error', retryable: false, operator: 'Another process has this data directory open; stop it or use another directory.' },
   HF_STORE_DAMAGED: { failure: 'infra_error', retryable: false, operator: 'The data directory cannot be opened; restore a copy. It was not touched.' },
   HF_STORE_SCHEMA: { failure: 'infra_error', retryable: false, operator: 'The schema was made by a newer version or a migration failed; deploy a matching version.' },
+  HF_STORE_TX_TIMEOUT: { failure: 'infra_error', retryable: false, operator: 'A transaction stayed open longer than it may and was rolled back; move slow work out of it, or look for what blocked it.' },
   HF_QUERY_FAILED: { failure: 'infra_error', retryable: false, operator: 'The database refused a statement; see the cause.' },
   // durable
   HF_INPUT_INVALID: { failure: 'user_error', retryable: false, operator: 'The input does not match the declared schema; see the message.' },
@@ -54,6 +55,7 @@ const CATALOGUE = {
   HF_KEY_REUSED: { failure: 'domain_error', retryable: false, operator: 'The same key came with another input; the first one stands. Find out which of the two is right.' },
   HF_LEASE_LOST: { failure: 'infra_error', retryable: true, operator: 'Another instance took over; this one stopped. Nothing it wrote afterwards was accepted.' },
   HF_SAGA_DIVERGED: { failure: 'defect', retryable: false, operator: 'The code no longer matches the journal of this run; deploy the version that began it, or settle it by hand.' },
+  HF_REFUSED: { failure: 'domain_error', retryable: false, operator: 'The other side refused for good and nothing happened there; the message says why.' },
   HF_SAGA_STEP_FAILED: { failure: 'dependency_error', retryable: true, operator: 'A step failed for good and the run was undone; see the cause.' },
   // worker, inbox, outbox
   HF_WORKER_DEADLINE: { failure: 'dependency_error', retryable: true, operator: 'One iteration took longer than its deadline and was cancelled; see what it waited for.' },

@@ -29,7 +29,7 @@ export class Availability {
       if (this.#lostAtMs !== undefined) return
       this.#lostAtMs = this.#env.monotonic()
       this.#events.emit('store.lost', { message: error.message })
-    } else if (error.code === 'HF_STORE_CONFLICT' || error.code === 'HF_QUERY_FAILED') {
+    } else if (error.code === 'HF_STORE_CONFLICT' || (error.code === 'HF_QUERY_FAILED' && error.context['sqlstate'] !== undefined)) {
       this.answered()
     }
   }

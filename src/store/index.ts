@@ -5,3 +5,4 @@
  */
 export * from './port.ts'
 export { withHooks, type StoreHooks } from './hooks.ts'
+export { migrate, type Migration, type MigrationReport } from './migrations.ts'

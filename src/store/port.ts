@@ -8,7 +8,7 @@
  * A transaction is atomic and isolated (memory and embedded: serial; postgres: READ COMMITTED, so every
  * read-then-write must re-check in its WHERE or lock the row). Its name is what crash tests and the log call it.
  */
-import { type EventBus, type Env } from '../core/index.ts'
+import { type Duration, type EventBus, type Env } from '../core/index.ts'
 
 /** What a commit of this store outlives. */
 export interface Durability {
@@ -19,7 +19,16 @@ export interface Durability {
 
 /** A transaction in PostgreSQL's dialect; what users get where they bring no client of their own. */
 export interface SqlTx {
-  /** `$1`-style parameters. Timestamps come back as `Date`, bigint and numeric as `string`, jsonb decoded. */
+  /**
+   * `$1`-style parameters. Timestamps come back as `Date`, bigint and numeric as `string`, jsonb decoded.
+   *
+   * A parameter for json or jsonb is an object or array, or JSON text: a string is taken as JSON text in every dialect,
+   * so pass `JSON.stringify(text)` for a JSON string. `undefined` is NULL. An array goes to `= ANY($1)`.
+   * Without parameters several statements may be given, separated by `;`: the rows are those of the last.
+   * A statement that fails dooms the transaction, also when its error is caught (except inside a SAVEPOINT that is rolled back to).
+   * @throws HF_QUERY_FAILED with `context.sqlstate` and, where there is one, `context.constraint`; HF_STORE_CONFLICT
+   *   (40001, 40P01: `work` runs again; 55P03, a lock waited for in vain: it does not); HF_STORE_TX_TIMEOUT; HF_STORE_UNAVAILABLE
+   */
   query<Row>(sql: string, params?: readonly unknown[]): Promise<readonly Row[]>
 }
 
@@ -46,6 +55,11 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal | undefined
   /** Retries of serialization failures and deadlocks, where `work` may run again. Default 3. */
   readonly conflictRetries?: number
+  /**
+   * How long it may stay open before it is cut and rolled back (HF_STORE_TX_TIMEOUT).
+   * Default 1 s embedded (one connection: everybody waits), 10 s postgres; memory has no bound.
+   */
+  readonly timeout?: Duration
 }
 
 /** One open database. */
@@ -55,8 +69,9 @@ export interface Database<Tx> {
   /**
    * Runs `work` in a transaction called `name` and commits. When `work` throws, it is rolled back and the error passes.
    * `work` must not make outside calls (HF_CALL_IN_TX) nor open another transaction (HF_STORE_REENTRANT).
+   * Where `signal` aborts before the commit, it is rolled back (HF_CANCELLED).
    * @throws HF_STORE_UNAVAILABLE (nothing happened), HF_STORE_CONFLICT (nothing happened, try again),
-   *   HF_STORE_UNKNOWN_COMMIT (found out by key), HF_QUERY_FAILED
+   *   HF_STORE_TX_TIMEOUT (nothing happened), HF_STORE_UNKNOWN_COMMIT (found out by key), HF_QUERY_FAILED
    */
   transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
   /** Resolves when the database answers. */

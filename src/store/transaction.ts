@@ -5,17 +5,25 @@
  * Here is decided what that means for the caller. `work` runs again only after HF_STORE_CONFLICT, where the database
  * has said that nothing happened; after HF_STORE_UNKNOWN_COMMIT nothing is repeated, ever.
  */
-import { currentContext, HoldfastError, withContext, type Env, type EventBus } from '../core/index.ts'
+import { currentContext, durationMs, HoldfastError, withContext, type Env, type EventBus } from '../core/index.ts'
 import { Availability } from './availability.ts'
 import type { Database, Durability, TransactionOptions } from './port.ts'
 
 /** One open transaction of a dialect. */
 export interface Session<Tx> {
   readonly tx: Tx
+  /** Rejects when the transaction was ended by force (its time is over, its connection is gone) while `work` still runs. */
+  readonly cut?: Promise<never>
   /** Resolves when it is committed. @throws HF_STORE_UNKNOWN_COMMIT, HF_STORE_CONFLICT, HF_QUERY_FAILED, HF_STORE_UNAVAILABLE */
   commit(): Promise<void>
   /** Never rejects: where the connection is gone, the database rolls back by itself. */
   rollback(): Promise<void>
+}
+
+export interface BeginOptions {
+  readonly signal: AbortSignal | undefined
+  /** How long it may stay open; undefined: the dialect's default. */
+  readonly timeoutMs: number | undefined
 }
 
 /** What a dialect must give. Its errors are HoldfastErrors already. */
@@ -23,7 +31,7 @@ export interface Driver<Tx> {
   readonly dialect: 'sql' | 'memory'
   readonly durability: Durability
   /** Waits for its turn or a connection, bounded. @throws HF_STORE_UNAVAILABLE, HF_CANCELLED */
-  begin(name: string, signal: AbortSignal | undefined): Promise<Session<Tx>>
+  begin(name: string, options: BeginOptions): Promise<Session<Tx>>
   /** @throws HF_STORE_UNAVAILABLE */
   ping(signal: AbortSignal | undefined): Promise<void>
   /** Cuts what is still open. Never rejects. */
@@ -67,13 +75,14 @@ class DriverDatabase<Tx> implements Database<Tx> {
 
   async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     this.#refuseReentrant(name)
+    const timeoutMs = options.timeout === undefined ? undefined : durationMs(options.timeout, `transaction ${name}: timeout`)
     const retries = options.conflictRetries ?? TRANSACTION_DEFAULTS.conflictRetries
     for (let attempt = 0; ; attempt++) {
       if (this.#closing !== undefined) throw closed(name)
       const token = {}
       this.#open.add(token)
       try {
-        const value = await this.#attempt(name, work, options.signal, token)
+        const value = await this.#attempt(name, work, { signal: options.signal, timeoutMs }, token)
         this.#availability.answered()
         return value
       } catch (error) {
@@ -103,13 +112,14 @@ class DriverDatabase<Tx> implements Database<Tx> {
     return this.#closing
   }
 
-  async #attempt<T>(name: string, work: (tx: Tx) => Promise<T>, signal: AbortSignal | undefined, token: object): Promise<T> {
-    refuseAborted(name, signal)
-    const session = await this.#driver.begin(name, signal)
+  async #attempt<T>(name: string, work: (tx: Tx) => Promise<T>, options: BeginOptions, token: object): Promise<T> {
+    refuseAborted(name, options.signal)
+    const session = await this.#driver.begin(name, options)
     let value: T
     try {
-      value = await withContext({ transaction: name, transactionOwner: token }, () => work(session.tx))
-      refuseAborted(name, signal)
+      const working = withContext({ transaction: name, transactionOwner: token }, () => work(session.tx))
+      value = await (session.cut === undefined ? working : Promise.race([working, session.cut]))
+      refuseAborted(name, options.signal)
     } catch (error) {
       await session.rollback()
       throw error

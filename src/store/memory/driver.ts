@@ -6,7 +6,7 @@
  */
 import { HoldfastError, type Env } from '../../core/index.ts'
 import type { Durability, MemoryTable, MemoryTx } from '../port.ts'
-import type { Driver, Session } from '../transaction.ts'
+import type { BeginOptions, Driver, Session } from '../transaction.ts'
 import type { Claim, Disk } from './disk.ts'
 import { TableView } from './table.ts'
 
@@ -28,7 +28,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
     this.#env = env
   }
 
-  begin(name: string, signal: AbortSignal | undefined): Promise<Session<MemoryTx>> {
+  begin(name: string, { signal }: BeginOptions): Promise<Session<MemoryTx>> {
     if (this.#dead) return NEVER
     return new Promise((resolve, reject) => {
       const cancelled = (): void => {

@@ -1,0 +1,77 @@
+/**
+ * What a database's error means: one mapping from SQLSTATEs and connection errors to our codes, for both SQL dialects.
+ *
+ * Parameter values never pass: neither `detail` ("Key (email)=(...) already exists") nor the statement's parameters are
+ * copied, the driver's error is not kept as the cause (it carries both), and quoted values in data errors are blanked.
+ */
+import { HoldfastError, messageOf } from '../core/index.ts'
+
+/** The fields of a server's error that both drivers give. */
+interface ServerError {
+  readonly code: string
+  readonly message: string
+  readonly constraint?: string | undefined
+  readonly table?: string | undefined
+}
+
+/** `commit`: COMMIT was on its way, so a lost connection leaves the outcome unknown. */
+export type Phase = 'begin' | 'query' | 'commit'
+
+/** Serialization failure; deadlock; a lock waited for longer than lock_timeout. */
+const CONFLICTS = new Set(['40001', '40P01', '55P03'])
+/** Ended by the server because it stayed idle, or open, for too long; a statement took too long. */
+const TOO_LONG = new Set(['25P03', '25P04', '57014'])
+
+/** The same failure in our words. An error that is ours already passes. */
+export function storeFailure(transaction: string, phase: Phase, error: unknown): HoldfastError {
+  if (error instanceof HoldfastError) return error
+  const server = serverError(error)
+  if (server === undefined || isLost(server.code)) return lost(transaction, phase, error, server?.code)
+  const { code: sqlstate, constraint, table } = server
+  const context = { transaction, sqlstate, constraint, table }
+  const message = `transaction ${transaction}: ${withoutValues(server)} (SQLSTATE ${sqlstate})`
+  if (CONFLICTS.has(sqlstate) || isStalePlan(server)) return new HoldfastError('HF_STORE_CONFLICT', { message, context })
+  if (TOO_LONG.has(sqlstate)) return new HoldfastError('HF_STORE_TX_TIMEOUT', { message, context })
+  return new HoldfastError('HF_QUERY_FAILED', { message, context })
+}
+
+/** Does the error mean that the connection is of no use any more? */
+export function isLostConnection(error: unknown): boolean {
+  const server = serverError(error)
+  return server === undefined || isLost(server.code) || server.code === '25P03' || server.code === '25P04'
+}
+
+/** Wrong credentials, no such database, not allowed: waiting will not help. */
+export function isRefusedForGood(error: unknown): boolean {
+  const code = serverError(error)?.code
+  return code !== undefined && (code.startsWith('28') || code === '3D000')
+}
+
+function lost(transaction: string, phase: Phase, error: unknown, sqlstate: string | undefined): HoldfastError {
+  const context = { transaction, sqlstate }
+  if (phase === 'commit') {
+    return new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: `transaction ${transaction}: the connection was lost while it was being committed (${messageOf(error)})`, context })
+  }
+  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${transaction}: nothing was committed: ${messageOf(error)}`, context })
+}
+
+function serverError(error: unknown): ServerError | undefined {
+  if (!(error instanceof Error)) return undefined
+  const { code, constraint_name, constraint, table_name, table } = error as Error & { code?: unknown; constraint_name?: string; constraint?: string; table_name?: string; table?: string }
+  if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code) || code.startsWith('E')) return undefined
+  return { code, message: error.message, constraint: constraint_name ?? constraint, table: table_name ?? table }
+}
+
+/** Connection exceptions, shutdown, recovery, too many connections, wrong credentials. */
+function isLost(sqlstate: string): boolean {
+  return sqlstate.startsWith('08') || sqlstate.startsWith('57P') || sqlstate.startsWith('28') || sqlstate === '53300' || sqlstate === '3D000' || sqlstate === '40003'
+}
+
+function isStalePlan(server: ServerError): boolean {
+  return server.code === '0A000' && server.message.startsWith('cached plan must not change result type')
+}
+
+function withoutValues(server: ServerError): string {
+  const message = server.message.length > 300 ? `${server.message.slice(0, 297)}...` : server.message
+  return server.code.startsWith('22') ? message.replace(/"[^"]*"?/g, '"..."') : message
+}
