@@ -32,7 +32,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
     if (this.#dead) return NEVER
     return new Promise((resolve, reject) => {
       const cancelled = (): void => {
-        session.cut('ended')
+        session.endAs('ended')
         reject(new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled while it waited for its turn`, context: { transaction: name } }))
       }
       const session: MemorySession = new MemorySession(name, this.#disk, this.#env, {
@@ -52,7 +52,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
       if (turn === true) {
         resolve(session)
       } else if (turn === undefined) {
-        session.cut('ended')
+        session.endAs('ended')
         reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: too many transactions wait for the memory store`, context: { transaction: name } }))
       } else {
         signal?.addEventListener('abort', cancelled, { once: true })
@@ -76,7 +76,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
 
   /** Last come first, so that the turn of one that is cut never passes to another that is about to be. */
   #cutAll(state: 'closed' | 'dead'): void {
-    for (const session of [...this.#sessions].reverse()) session.cut(state)
+    for (const session of [...this.#sessions].reverse()) session.endAs(state)
   }
 }
 
@@ -134,7 +134,7 @@ class MemorySession implements Session<MemoryTx> {
     return Promise.resolve()
   }
 
-  cut(state: Exclude<State, 'open'>): void {
+  endAs(state: Exclude<State, 'open'>): void {
     this.#finish(state)
   }
 
