@@ -64,6 +64,8 @@ const CATALOGUE = {
   HF_BODY_TOO_LARGE: { failure: 'user_error', retryable: false, operator: 'The request body exceeds the limit; nothing was changed.' },
   HF_BODY_INVALID: { failure: 'user_error', retryable: false, operator: 'The request body is not what was expected; nothing was changed.' },
   HF_SIGNATURE_INVALID: { failure: 'user_error', retryable: false, operator: 'The request is not signed with the shared secret; check the secret on both sides.' },
+  HF_UNAUTHENTICATED: { failure: 'user_error', retryable: false, operator: 'Say who you are: the operator token as HOLDFAST_TOKEN, --token or the console\'s login; without one only this machine is answered.' },
+  HF_SERVICE_UNREACHABLE: { failure: 'infra_error', retryable: true, operator: 'No service answers there; start it, or name it with --url, HOLDFAST_URL or --data.' },
   HF_PORT_IN_USE: { failure: 'infra_error', retryable: false, operator: 'Another program listens on this port; stop it or choose another port.' },
 } as const
 

@@ -1,0 +1,14 @@
+/**
+ * @module holdfast/http
+ * Inbound requests: probes, webhooks, bounded bodies, signatures, problem documents, security headers.
+ *
+ * Everything is `(request: Request, info?) => Promise<Response>`; `holdfast/http/node` puts it on a socket.
+ */
+export * from './body.ts'
+export * from './handler.ts'
+export * from './headers.ts'
+export * from './loopback.ts'
+export * from './probes.ts'
+export * from './problem.ts'
+export * from './signature.ts'
+export * from './webhook.ts'
