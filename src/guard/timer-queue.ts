@@ -8,7 +8,7 @@
  */
 import type { Env } from '../core/index.ts'
 
-/** Durations that keep their (empty) list; those of odd per-call deadlines beyond this are dropped when empty. */
+/** Whole durations (those of options) that keep their list while it is empty; what is left of a deadline is dropped. */
 const LISTS_KEPT = 32
 
 /** Something that expires unless it is removed first. */
@@ -65,7 +65,7 @@ export class TimerQueue {
     entry.list = undefined
     entry.previous = undefined
     entry.next = undefined
-    if (list.head === undefined && this.#lists.size > LISTS_KEPT) this.#lists.delete(list.ms)
+    if (list.head === undefined && (!Number.isInteger(list.ms) || this.#lists.size > LISTS_KEPT)) this.#lists.delete(list.ms)
   }
 
   #arm(at: number, now: number): void {

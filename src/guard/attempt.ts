@@ -1,0 +1,144 @@
+/**
+ * One attempt of guarded work: its number, key and lazily made signal, and how it ended.
+ *
+ * It ends at its time limit or when its caller gives up, whatever the work does; work that runs on is told through
+ * `signal` (made only when somebody reads it, and never shared with another attempt) and reported to the owner when it
+ * comes back at last, so that its slot is not given away before. Nothing here rejects: late results are swallowed.
+ */
+import { HoldfastError, type Env } from '../core/index.ts'
+import type { AbortWatcher } from './abort-watch.ts'
+import { TimerEntry, type TimerQueue } from './timer-queue.ts'
+
+/** What guarded work is given. */
+export interface Attempt {
+  /** This attempt's own: aborts at its timeout, at the call's deadline, and when the caller gives up. */
+  readonly signal: AbortSignal
+  /** 1 for the first. */
+  readonly number: number
+  /** The same over all attempts of one call: send it as the idempotency key. */
+  readonly key: string
+}
+
+export type Ending = 'running' | 'value' | 'threw' | 'timeout' | 'deadline' | 'cancelled'
+
+/** Who holds something on behalf of an attempt until its work is really over. */
+export interface AttemptOwner {
+  /** It ended without its work: the caller goes on, the work may run on. */
+  left(attempt: RunningAttempt<unknown>): void
+  /** Its work is over, in time or late. */
+  over(attempt: RunningAttempt<unknown>): void
+}
+
+export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatcher {
+  readonly number: number
+  /** For what is said about it. */
+  readonly operation: string
+  readonly #env: Env
+  readonly #timers: TimerQueue
+  readonly #owner: AttemptOwner
+  readonly #limit: 'timeout' | 'deadline'
+  #key: string | undefined
+  #controller: AbortController | undefined
+  #wake: (() => void) | undefined
+  ending: Ending = 'running'
+  value: T | undefined = undefined
+  error: unknown = undefined
+
+  constructor(number: number, key: string | undefined, limit: 'timeout' | 'deadline', env: Env, timers: TimerQueue, owner: AttemptOwner, operation = '') {
+    super()
+    this.operation = operation
+    this.number = number
+    this.#key = key
+    this.#limit = limit
+    this.#env = env
+    this.#timers = timers
+    this.#owner = owner
+  }
+
+  get key(): string {
+    this.#key ??= this.#env.uuid()
+    return this.#key
+  }
+
+  /** The key when anybody has seen it: only then the next attempt has to carry the same. */
+  get keySeen(): string | undefined {
+    return this.#key
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.ending === 'timeout' || this.ending === 'deadline' || this.ending === 'cancelled') this.#controller.abort(this.#reason())
+    }
+    return this.#controller.signal
+  }
+
+  /** Runs the work for at most `ms`. Undefined when it is over already, else a promise that resolves when the attempt has ended. */
+  start(work: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
+    let result: T | Promise<T>
+    try {
+      result = work(this)
+    } catch (error) {
+      this.#end('threw', undefined, error)
+      this.#owner.over(this)
+      return undefined
+    }
+    if (!isThenable(result)) {
+      this.#end('value', result, undefined)
+      this.#owner.over(this)
+      return undefined
+    }
+    this.#timers.add(this, ms, now)
+    // A foreign thenable may call back twice, throw, or never yield; Promise.resolve gives it a promise's manners.
+    const promise = result instanceof Promise ? (result) : Promise.resolve(result)
+    return new Promise(resolve => {
+      this.#wake = resolve
+      promise.then(
+        value => { this.#came('value', value, undefined) },
+        (error: unknown) => { this.#came('threw', undefined, error) },
+      )
+    })
+  }
+
+  /** Called by the timer queue. */
+  expire(): void {
+    this.#leave(this.#limit)
+  }
+
+  /** Called when the caller's signal aborts. */
+  aborted(): void {
+    this.#leave('cancelled')
+  }
+
+  #came(ending: 'value' | 'threw', value: T | undefined, error: unknown): void {
+    if (this.ending === 'running') {
+      this.#end(ending, value, error)
+      this.#wake?.()
+    }
+    this.#owner.over(this)
+  }
+
+  #leave(ending: 'timeout' | 'deadline' | 'cancelled'): void {
+    if (this.ending !== 'running') return
+    this.#end(ending, undefined, undefined)
+    this.#wake?.()
+    this.#owner.left(this)
+    this.#controller?.abort(this.#reason())
+  }
+
+  #end(ending: Ending, value: T | undefined, error: unknown): void {
+    this.ending = ending
+    this.value = value
+    this.error = error
+    this.#timers.remove(this)
+  }
+
+  #reason(): HoldfastError {
+    const code = this.ending === 'timeout' ? 'HF_TIMEOUT' : this.ending === 'deadline' ? 'HF_DEADLINE' : 'HF_CANCELLED'
+    return new HoldfastError(code, { message: `the guarded call stopped waiting for this work (${this.ending})`, stackless: true })
+  }
+}
+
+function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}

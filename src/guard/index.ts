@@ -1,0 +1,21 @@
+/**
+ * @module holdfast/guard
+ * Call protection: a failing, slow or hanging dependency costs its callers a bounded time and takes nobody along.
+ *
+ * `dependency()` is all policies in the right order; `breaker()`, `retry()`, `timeout()`, `deadline()`,
+ * `concurrencyLimit()` are each usable alone, and `compose()` nests them. No store, no configuration, only core.
+ */
+export type { Attempt } from './attempt.ts'
+export { breaker, BREAKER_DEFAULTS, BREAKER_PRESETS, type Breaker, type BreakerOptions, type BreakerSnapshot, type ForcedBreaker } from './breaker.ts'
+export { errorClass, isTransient, retryAfterOf } from './classify.ts'
+export { compose, type Composition } from './compose.ts'
+export { concurrencyLimit, CONCURRENCY_DEFAULTS, type ConcurrencyLimit, type ConcurrencyOptions } from './concurrency-limit.ts'
+export { deadline, type Deadline } from './deadline.ts'
+export { dependency, type Dependency, type DependencySnapshot, type OnceCall, type RepeatableCall } from './dependency.ts'
+export { HttpStatusError, parseRetryAfter, TRANSIENT_STATUS, type HttpAnswer } from './http-status-error.ts'
+export type { LatencySnapshot } from './latency.ts'
+export { DEPENDENCY_DEFAULTS, type DependencyOptions } from './options.ts'
+export type { GuardKit, Policy, RunOptions, Scope, Work } from './policy.ts'
+export { RETRY_BUDGET_DEFAULTS, type RetryBudgetOptions } from './retry-budget.ts'
+export { retry, RETRY_DEFAULTS, type Retry, type RetryOptions, type RetryPolicyOptions } from './retry.ts'
+export { timeout, type Timeout } from './timeout.ts'

@@ -1,0 +1,62 @@
+/**
+ * The options of a dependency, their defaults, and the one place that merges and checks them.
+ */
+import { checkName, durationMs, type Duration, type Tier } from '../core/index.ts'
+import { resolveBreaker, type BreakerOptions } from './breaker.ts'
+import type { BreakerRules } from './breaker-state.ts'
+import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency-limit.ts'
+import { refused } from './numbers.ts'
+import { resolveRetry, type RetryOptions, type RetryRules } from './retry.ts'
+import { RETRY_BUDGET_DEFAULTS, type RetryBudgetOptions } from './retry-budget.ts'
+
+export interface DependencyOptions {
+  /** What its loss means: `required` the service cannot work, `degradable` some of it cannot, `info` nobody notices. */
+  readonly tier: Tier
+  /** The runbook that an operator follows when it is away. */
+  readonly runbook: string
+  /** The whole call, with its waits and repetitions. Default `'30s'` (the total timeout of Microsoft's standard HTTP handler). */
+  readonly deadline?: Duration
+  /** One attempt; at most `deadline`. Default: an equal share of the deadline for each attempt (10 s of the default 30 s). */
+  readonly timeout?: Duration
+  /** For calls that may be repeated. Default 3 attempts, waits of 100 ms to 20 s. `false` never repeats. */
+  readonly retry?: RetryOptions | false
+  /** How many repetitions all calls together may make. Default 20 % of the calls and 10 a second (Finagle). */
+  readonly retryBudget?: RetryBudgetOptions
+  /** Default 5 consecutive failures, 60 s, 2 successes, 3 trial calls. `false` never opens by itself. */
+  readonly breaker?: BreakerOptions | false
+  /** Calls at once; the queue before it is as long unless given. Default 100. */
+  readonly concurrency?: number | ConcurrencyOptions
+  /** Replaces the default rules of what is worth repeating and counts against the breaker. */
+  readonly transient?: (error: unknown) => boolean
+}
+
+export const DEPENDENCY_DEFAULTS: Readonly<{ readonly deadline: Duration }> = Object.freeze({ deadline: '30s' })
+
+export interface DependencyRules {
+  readonly deadlineMs: number
+  readonly timeoutMs: number
+  readonly retry: RetryRules
+  readonly retryBudget: Readonly<Required<RetryBudgetOptions>>
+  readonly breaker: BreakerRules
+  readonly concurrency: ConcurrencyRules
+}
+
+const TIERS: readonly string[] = ['required', 'degradable', 'info'] satisfies readonly Tier[]
+
+/** @throws HF_OPTION_INVALID */
+export function resolveDependency(name: string, options: DependencyOptions): DependencyRules {
+  checkName('dependency', name)
+  const where = `dependency ${name}`
+  if (!TIERS.includes(options.tier)) throw refused(`${where}: tier`, TIERS.join(', '), options.tier)
+  if (typeof options.runbook !== 'string' || options.runbook.trim() === '') throw refused(`${where}: runbook`, 'the name of a runbook', options.runbook)
+  const deadlineMs = durationMs(options.deadline ?? DEPENDENCY_DEFAULTS.deadline, `${where}: deadline`)
+  const retry = resolveRetry(options.retry, `${where}: retry`)
+  const timeoutMs = options.timeout === undefined ? Math.max(1, Math.floor(deadlineMs / retry.attempts)) : durationMs(options.timeout, `${where}: timeout`)
+  if (timeoutMs > deadlineMs) throw refused(`${where}: timeout`, `at most the deadline of ${String(deadlineMs)} ms`, `${String(timeoutMs)} ms`)
+  return {
+    deadlineMs, timeoutMs, retry,
+    retryBudget: { ...RETRY_BUDGET_DEFAULTS, ...options.retryBudget },
+    breaker: resolveBreaker(options.breaker ?? {}, `${where}: breaker`),
+    concurrency: resolveConcurrency(options.concurrency, `${where}: concurrency`),
+  }
+}
