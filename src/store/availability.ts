@@ -24,7 +24,8 @@ export class Availability {
 
   /** Says what an error tells: the store is gone, the store answered (with a refusal), or nothing (the caller's own error). */
   noticed(error: unknown): void {
-    if (!(error instanceof HoldfastError)) return
+    // `local`: refused on this side (closed, or too many wait for a turn).
+    if (!(error instanceof HoldfastError) || error.context['local'] === true) return
     if (error.code === 'HF_STORE_UNAVAILABLE' || error.code === 'HF_STORE_UNKNOWN_COMMIT') {
       if (this.#lostAtMs !== undefined) return
       this.#lostAtMs = this.#env.monotonic()

@@ -81,6 +81,7 @@ export class Turns {
   }
 }
 
+/** `local`: refused here, which says nothing about the database (./availability.ts). */
 function unavailable(name: string, message: string): HoldfastError {
-  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: ${message}`, context: { transaction: name } })
+  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: ${message}`, context: { transaction: name, local: true } })
 }

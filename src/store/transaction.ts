@@ -160,5 +160,5 @@ function refuseAborted(name: string, signal: AbortSignal | undefined): void {
 }
 
 function closed(name: string): HoldfastError {
-  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: the store is closed`, context: { transaction: name } })
+  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: the store is closed`, context: { transaction: name, local: true } })
 }

@@ -53,7 +53,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
         resolve(session)
       } else if (turn === undefined) {
         session.endAs('ended')
-        reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: too many transactions wait for the memory store`, context: { transaction: name } }))
+        reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: too many transactions wait for the memory store`, context: { transaction: name, local: true } }))
       } else {
         signal?.addEventListener('abort', cancelled, { once: true })
       }
@@ -153,5 +153,5 @@ class MemorySession implements Session<MemoryTx> {
 }
 
 function cutError(name: string): HoldfastError {
-  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name} was cut and rolled back: the store was closed`, context: { transaction: name } })
+  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name} was cut and rolled back: the store was closed`, context: { transaction: name, local: true } })
 }

@@ -1,0 +1,151 @@
+/**
+ * One connection to a PostgreSQL server, over the driver `postgres` with a pool of exactly one.
+ *
+ * The driver reconnects by itself, and a statement of a transaction that lost its connection would then run outside of
+ * it, by itself. So a client is used for one connection only: when that is gone it is `lost` for ever and a new
+ * client takes its place. The socket is ours, so that a server which hangs can be left at once.
+ */
+import { Socket } from 'node:net'
+import createSql from 'postgres'
+import type { Env } from '../../core/index.ts'
+
+/** Distinct statements kept prepared per connection; a program that builds SQL texts must not grow the server's memory. */
+const PREPARED_MAX = 500
+
+export interface ClientOptions {
+  readonly url: string
+  readonly env: Env
+  readonly service: string
+  readonly connectTimeoutMs: number
+  readonly prepare: boolean
+  /** Which of several hosts is tried first. */
+  readonly firstHost: number
+}
+
+export interface QueryResult {
+  readonly rows: readonly unknown[]
+  /** `COMMIT`, `ROLLBACK`, `SELECT`: what the server says that it did. */
+  readonly command: string | undefined
+}
+
+export class Client {
+  /** When it was last given back, monotonic milliseconds. */
+  idleSinceMs = 0
+  /** Told once, when the connection is gone. */
+  onLost: () => void = () => undefined
+  readonly #sql: createSql.Sql
+  readonly #prepare: boolean
+  readonly #prepared = new Set<string>()
+  #socket: Socket | undefined
+  #lost = false
+
+  constructor(options: ClientOptions) {
+    this.#prepare = options.prepare
+    let attempt = options.firstHost
+    const given = {
+      max: 1,
+      // A connection is left when it is lost, not by age: an open transaction must not meet its end.
+      max_lifetime: null,
+      idle_timeout: 0,
+      connect_timeout: Math.ceil(options.connectTimeoutMs / 1_000),
+      keep_alive: 30,
+      prepare: options.prepare,
+      connection: { application_name: `holdfast ${options.service}` },
+      onnotice: () => undefined,
+      onclose: () => { this.#lose() },
+      transform: { undefined: null },
+      types: {
+        // A string is JSON text, as PGlite and every other client of PostgreSQL take it; the driver alone would quote it again.
+        json: { to: 114, from: [114, 3802], serialize: (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value)), parse: (text: string): unknown => JSON.parse(text) },
+      },
+      socket: async ({ host, port, path }: { readonly host: readonly string[]; readonly port: readonly number[]; readonly path?: string | false }) => {
+        const index = attempt++ % host.length
+        const socket = await connect(typeof path === 'string' ? { path } : { host: host[index] ?? 'localhost', port: port[index] ?? 5432 }, options)
+        // The driver takes the name for the server's certificate from here.
+        this.#socket = Object.assign(socket, { host: host[index] })
+        return socket
+      },
+    }
+    this.#sql = createSql(options.url, given)
+  }
+
+  get lost(): boolean {
+    return this.#lost
+  }
+
+  /** `18`, as soon as the first answer came. */
+  get serverMajor(): number {
+    return Number.parseInt((this.#sql.parameters as { readonly server_version?: string }).server_version ?? '0', 10)
+  }
+
+  /** Statements are sent in the order of the calls, without waiting for each other. */
+  async query(text: string, params: readonly unknown[] = []): Promise<QueryResult> {
+    if (this.#lost) throw Object.assign(new Error('the connection was lost'), { code: 'CONNECTION_CLOSED' })
+    const values = params.map(value => this.#sql.typed(plain(value) as never, 0))
+    const query = this.#sql.unsafe(text, values as never[], { prepare: values.length > 0 && this.#mayPrepare(text) })
+    // The driver would keep the text of every statement that failed, for ever (query.js, originStackCache).
+    void Object.defineProperty(query, 'origin', { value: '' })
+    return lastResult(await query)
+  }
+
+  /** Leaves the connection without ceremony; whatever was under way is rejected. */
+  destroy(): void {
+    this.#lose()
+    this.#socket?.destroy()
+    // Rejects what is queued; the socket is gone already, so this cannot wait for the server.
+    this.#sql.end({ timeout: 0 }).catch(() => undefined)
+  }
+
+  /** Says goodbye to the server, at most a second long. */
+  async end(): Promise<void> {
+    await this.#sql.end({ timeout: 1 }).catch(() => undefined)
+    this.destroy()
+  }
+
+  #mayPrepare(text: string): boolean {
+    if (!this.#prepare) return false
+    if (this.#prepared.has(text)) return true
+    if (this.#prepared.size >= PREPARED_MAX) return false
+    this.#prepared.add(text)
+    return true
+  }
+
+  #lose(): void {
+    if (this.#lost) return
+    this.#lost = true
+    this.onLost()
+  }
+}
+
+function connect(to: { readonly path: string } | { readonly host: string; readonly port: number }, { env, connectTimeoutMs }: ClientOptions): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = new Socket()
+    const timer = env.timer(connectTimeoutMs, () => {
+      socket.destroy()
+      reject(Object.assign(new Error(`no connection within ${String(connectTimeoutMs)} ms`), { code: 'CONNECT_TIMEOUT' }))
+    }, { keepAlive: true })
+    const settle = (): void => {
+      timer.cancel()
+      socket.removeAllListeners()
+    }
+    socket.once('error', error => { settle(); reject(error) })
+    socket.once('connect', () => { settle(); socket.setNoDelay(true); resolve(socket) })
+    if ('path' in to) socket.connect(to.path)
+    else socket.connect(to.port, to.host)
+  })
+}
+
+/** Types are inferred by the server; only what has no textual form of its own is written out here. */
+function plain(value: unknown): unknown {
+  if (value === undefined) return null
+  if (value instanceof Date) return value.toISOString()
+  if (typeof value === 'bigint') return String(value)
+  return value
+}
+
+/** Of several statements in one text the driver gives a list of results, else the result itself. */
+function lastResult(answer: readonly unknown[]): QueryResult {
+  const result = ('command' in answer ? answer : answer.at(-1)) as readonly unknown[] & { readonly command?: string }
+  // A plain array, as from PGlite: the driver's carries the statement and the columns.
+  return { rows: Array.from(result), command: result.command }
+}

@@ -1,0 +1,176 @@
+/**
+ * Transactions on a PostgreSQL server: READ COMMITTED, bounded on both sides, over a fixed share of connections.
+ *
+ * Bounded on the server (lock, statement and idle timeouts, set with SET LOCAL and so safe behind a transaction pooler),
+ * which holds even when this process is stopped; and here, which holds even when the server hangs.
+ * BEGIN travels together with the first statement: one round trip less per transaction.
+ */
+import { HoldfastError, messageOf, type Env } from '../../core/index.ts'
+import { isLostConnection, isRefusedForGood, storeFailure } from '../failure.ts'
+import type { Durability, SqlTx } from '../port.ts'
+import { Turns } from '../queue.ts'
+import type { BeginOptions, Driver, Session } from '../transaction.ts'
+import { Client } from './client.ts'
+import type { ResolvedPostgres } from './options.ts'
+import { PostgresSession } from './session.ts'
+
+/** What a server with its default `fsync` and `synchronous_commit` keeps. */
+export const POSTGRES_DURABILITY: Durability = Object.freeze({ processCrash: true, powerLoss: true, severalInstances: true })
+
+const WAITERS_MAX = 1_000
+const PING_MS = 2_000
+/** A connection that rested longer may be dead without our knowing: it is asked before work is begun on it. */
+const TRUSTED_IDLE_MS = 1_000
+
+export class PostgresDriver implements Driver<SqlTx> {
+  readonly dialect = 'sql'
+  readonly durability: Durability = POSTGRES_DURABILITY
+  readonly #url: string
+  readonly #address: string
+  readonly #options: ResolvedPostgres
+  readonly #env: Env
+  readonly #service: string
+  readonly #turns: Turns
+  readonly #idle: Client[] = []
+  readonly #clients = new Set<Client>()
+  #connects = 0
+  #closed = false
+
+  constructor(url: string, address: string, options: ResolvedPostgres, env: Env, service: string) {
+    this.#url = url
+    this.#address = address
+    this.#options = options
+    this.#env = env
+    this.#service = service
+    this.#turns = new Turns(env, { slots: options.connections, waitersMax: WAITERS_MAX, waitMs: options.acquireTimeoutMs, what: `one of ${String(options.connections)} connections` })
+  }
+
+  /** Reaches the server, with patience for one that is just starting. @throws HF_STORE_UNAVAILABLE */
+  async connect(): Promise<void> {
+    const { openWithinMs } = this.#options
+    const startedMs = this.#env.monotonic()
+    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 1_000)) {
+      try {
+        const client = await this.#newClient()
+        client.idleSinceMs = this.#env.monotonic()
+        this.#idle.push(client)
+        return
+      } catch (error) {
+        const leftMs = openWithinMs - (this.#env.monotonic() - startedMs)
+        if (isRefusedForGood(error) || leftMs <= 0) throw this.#unreachable(error)
+        await this.#env.sleep(Math.min(pauseMs, leftMs))
+      }
+    }
+  }
+
+  async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<SqlTx>> {
+    await this.#turns.enter(name, signal)
+    try {
+      const { client, begun } = await this.#begun(timeoutMs)
+      return new PostgresSession({
+        name, client, begun, timeoutMs, signal, env: this.#env, idleTimeoutMs: this.#options.idleInTransactionTimeoutMs,
+        giveBack: () => { this.#giveBack(client) },
+      })
+    } catch (error) {
+      this.#turns.leave()
+      throw isLostConnection(error) ? this.#unreachable(error) : storeFailure(name, 'begin', error)
+    }
+  }
+
+  async ping(signal: AbortSignal | undefined): Promise<void> {
+    await this.#turns.enter('ping', signal)
+    let client: Client | undefined
+    const timer = this.#env.timer(PING_MS, () => { client?.destroy() })
+    try {
+      client = this.#takeIdle() ?? await this.#newClient()
+      await client.query('SELECT 1')
+    } catch (error) {
+      client?.destroy()
+      throw this.#unreachable(error)
+    } finally {
+      timer.cancel()
+      if (client === undefined) this.#turns.leave()
+      else this.#giveBack(client)
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#turns.refuseAll('the store is closed')
+    const idle = this.#idle.splice(0)
+    for (const client of this.#clients) if (!idle.includes(client)) client.destroy()
+    await Promise.all(idle.map(client => client.end()))
+  }
+
+  async #begun(timeoutMs: number): Promise<{ readonly client: Client; readonly begun: Promise<unknown> }> {
+    for (let client = this.#takeIdle(); client !== undefined; client = this.#takeIdle()) {
+      const begun = client.query(this.#beginSql(client, timeoutMs))
+      if (this.#env.monotonic() - client.idleSinceMs <= TRUSTED_IDLE_MS) return { client, begun }
+      try {
+        await begun
+        return { client, begun }
+      } catch (error) {
+        // Nothing has begun: a connection that died in its sleep (restart, fail-over, firewall) is replaced unnoticed.
+        client.destroy()
+        if (!isLostConnection(error)) throw error
+      }
+    }
+    const client = await this.#newClient()
+    return { client, begun: client.query(this.#beginSql(client, timeoutMs)) }
+  }
+
+  /** One text, so one round trip; nothing of it outlives the transaction. */
+  #beginSql(client: Client, timeoutMs: number): string {
+    const { lockTimeoutMs, idleInTransactionTimeoutMs } = this.#options
+    const whole = client.serverMajor >= 17 ? `; SET LOCAL transaction_timeout = ${String(Math.ceil(timeoutMs))}` : ''
+    return `BEGIN; SET LOCAL lock_timeout = ${String(Math.ceil(Math.min(lockTimeoutMs, timeoutMs)))}; SET LOCAL statement_timeout = ${String(Math.ceil(timeoutMs))}; `
+      + `SET LOCAL idle_in_transaction_session_timeout = ${String(Math.ceil(Math.min(idleInTransactionTimeoutMs, timeoutMs)))}${whole}`
+  }
+
+  #takeIdle(): Client | undefined {
+    // The one used last, so that a quiet service rests on few connections.
+    for (let client = this.#idle.pop(); client !== undefined; client = this.#idle.pop()) {
+      if (!client.lost) return client
+    }
+    return undefined
+  }
+
+  async #newClient(): Promise<Client> {
+    if (this.#closed) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'the store is closed', context: { local: true } })
+    const client = new Client({
+      url: this.#url, env: this.#env, service: this.#service, connectTimeoutMs: this.#options.connectTimeoutMs, prepare: this.#options.prepare,
+      firstHost: this.#connects++,
+    })
+    this.#clients.add(client)
+    client.onLost = () => { this.#clients.delete(client) }
+    const timer = this.#env.timer(this.#options.connectTimeoutMs, () => { client.destroy() }, { keepAlive: true })
+    try {
+      // The first answer brings the server's version; and what has been connected is worth waiting for.
+      await client.query('SELECT 1')
+      return client
+    } catch (error) {
+      client.destroy()
+      throw error
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  #giveBack(client: Client): void {
+    client.idleSinceMs = this.#env.monotonic()
+    if (this.#closed) client.destroy()
+    else if (!client.lost) this.#idle.push(client)
+    this.#turns.leave()
+  }
+
+  #unreachable(error: unknown): HoldfastError {
+    if (error instanceof HoldfastError) return error
+    return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `cannot reach PostgreSQL at ${this.#address}: ${reasonOf(error)}`, context: { address: this.#address } })
+  }
+}
+
+/** Where several addresses of one name were tried, Node's own message is empty. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
+  return messageOf(error)
+}

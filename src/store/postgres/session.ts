@@ -1,0 +1,153 @@
+/**
+ * One open transaction on a PostgreSQL connection.
+ *
+ * Decides what a failure means by when it happened: before COMMIT was sent nothing is kept; after that only the server's
+ * answer tells, and without one the outcome is unknown. A transaction whose statement failed never looks committed.
+ */
+import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
+import { isLostConnection, storeFailure } from '../failure.ts'
+import type { SqlTx } from '../port.ts'
+import type { Session } from '../transaction.ts'
+import type { Client } from './client.ts'
+
+interface SessionOptions {
+  readonly name: string
+  readonly client: Client
+  /** The answer to BEGIN, which may still be on its way. */
+  readonly begun: Promise<unknown>
+  readonly timeoutMs: number
+  readonly idleTimeoutMs: number
+  readonly signal: AbortSignal | undefined
+  readonly env: Env
+  readonly giveBack: () => void
+}
+
+/** ROLLBACK on a connection that answers takes one round trip. */
+const ROLLBACK_MS = 1_000
+
+export class PostgresSession implements Session<SqlTx> {
+  readonly tx: SqlTx
+  readonly cut: Promise<never>
+  readonly #options: SessionOptions
+  readonly #timer: Timer
+  #rejectCut: (error: HoldfastError) => void = () => undefined
+  #ended: HoldfastError | undefined
+  #failed: HoldfastError | undefined
+  #underWay = 0
+  #idleSinceMs: number
+  #released = false
+  #restore: () => void = () => undefined
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    const { env, name, timeoutMs, begun } = options
+    this.cut = new Promise((_resolve, reject) => { this.#rejectCut = reject })
+    // It is looked at only while `work` runs; afterwards nobody may be left to hear it.
+    this.cut.catch(() => undefined)
+    // A failed BEGIN is told by the first statement or by the commit.
+    begun.catch(() => undefined)
+    this.#idleSinceMs = env.monotonic()
+    this.#timer = env.timer(timeoutMs, () => {
+      this.#cutWith(new HoldfastError('HF_STORE_TX_TIMEOUT', { message: `transaction ${name} was open for ${String(timeoutMs)} ms and is rolled back`, context: { transaction: name } }))
+    })
+    const { client } = options
+    const before = client.onLost
+    this.#restore = () => { client.onLost = before }
+    client.onLost = () => {
+      before()
+      this.#cutWith(this.#lostError())
+    }
+    this.tx = { query: (sql, params) => this.#query(sql, params) }
+  }
+
+  async commit(): Promise<void> {
+    const { client, begun, name, env, timeoutMs } = this.#options
+    if (this.#ended !== undefined) {
+      const reason = this.#ended
+      await this.rollback()
+      throw reason
+    }
+    this.#timer.cancel()
+    this.#ended = ended(name)
+    // The server may hang: then the answer is not waited for, and the outcome is unknown.
+    const timer = env.timer(timeoutMs, () => { client.destroy() }, { keepAlive: true })
+    try {
+      // Where BEGIN failed, COMMIT is never sent, and the connection is not trusted any more.
+      await begun.catch((error: unknown) => {
+        client.destroy()
+        throw storeFailure(name, 'begin', error)
+      })
+      const { command } = await client.query('COMMIT')
+      if (command !== 'COMMIT') throw this.#failed ?? new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} was rolled back by the server although nothing failed here`, context: { transaction: name } })
+    } catch (error) {
+      throw storeFailure(name, 'commit', error)
+    } finally {
+      timer.cancel()
+      this.#release()
+    }
+  }
+
+  async rollback(): Promise<void> {
+    const { client, name, env } = this.#options
+    this.#timer.cancel()
+    this.#ended ??= ended(name)
+    // A statement that still runs would have to be waited for; the server rolls back when the connection is gone.
+    if (this.#underWay > 0) client.destroy()
+    const timer = env.timer(ROLLBACK_MS, () => { client.destroy() }, { keepAlive: true })
+    try {
+      if (!client.lost) await client.query('ROLLBACK')
+    } catch {
+      // Whatever the reason: the connection is left, and with it the transaction.
+      client.destroy()
+    } finally {
+      timer.cancel()
+      this.#release()
+    }
+  }
+
+  async #query<Row>(sql: string, params?: readonly unknown[]): Promise<readonly Row[]> {
+    const { client, name, env, signal } = this.#options
+    if (this.#ended !== undefined) throw this.#ended
+    if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
+    this.#underWay++
+    try {
+      const { rows } = await client.query(sql, params)
+      return rows as readonly Row[]
+    } catch (error) {
+      const failure = client.lost || isLostConnection(error) ? (this.#ended ?? storeFailure(name, 'query', error)) : storeFailure(name, 'query', error)
+      // After the first failure the server answers every statement with 25P02: the first is the reason.
+      if (failure.context['sqlstate'] !== '25P02') this.#failed = failure
+      throw failure.context['sqlstate'] === '25P02' && this.#failed !== undefined ? this.#failed : failure
+    } finally {
+      this.#underWay--
+      this.#idleSinceMs = env.monotonic()
+    }
+  }
+
+  /** The server ends a session that idles in a transaction; the driver does not pass on why. */
+  #lostError(): HoldfastError {
+    const { name, env, idleTimeoutMs } = this.#options
+    const idleMs = env.monotonic() - this.#idleSinceMs
+    if (this.#underWay === 0 && idleMs >= idleTimeoutMs * 0.95) {
+      return new HoldfastError('HF_STORE_TX_TIMEOUT', { message: `transaction ${name} was idle for ${String(Math.round(idleMs))} ms and was rolled back by the server`, context: { transaction: name } })
+    }
+    return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: nothing was committed: the connection was lost`, context: { transaction: name } })
+  }
+
+  #cutWith(error: HoldfastError): void {
+    if (this.#ended !== undefined) return
+    this.#ended = error
+    this.#rejectCut(error)
+  }
+
+  #release(): void {
+    if (this.#released) return
+    this.#released = true
+    this.#restore()
+    this.#options.giveBack()
+  }
+}
+
+function ended(name: string): HoldfastError {
+  return new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} has ended; its tx cannot be used any more`, context: { transaction: name } })
+}
