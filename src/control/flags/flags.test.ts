@@ -1,4 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -283,6 +284,7 @@ describe('files', () => {
     for (let round = 0; round < 400; round++) {
       if (done()) return true
       await env.advance(100)
+      await stat(dir)
     }
     return done()
   }
@@ -339,7 +341,10 @@ describe('files', () => {
     await board.start()
     writeFileSync(path, '{"payments":tr')
     expect(await until(env, () => seen.some(event => event.name === 'flags.stale'))).toBe(true)
-    for (let round = 0; round < 20; round++) await env.advance(500)
+    for (let round = 0; round < 20; round++) {
+      await env.advance(500)
+      await stat(dir)
+    }
     expect(board.flags.payments.on).toBe(false)
     expect(seen.filter(event => event.name === 'flags.stale')).toHaveLength(1)
     await board.stop()

@@ -66,7 +66,7 @@ export function irreversible<In, I, R extends Json | void, Tx>(name: string, opt
       const state = options.state === undefined ? '' : await kit.database().transaction('irreversible.state', tx => stateNow(input, tx))
       return desk.issue({ action: name, actor, input: canonicalJson(raw), summary: options.summary(input), state, secondPerson: options.approvals === 2, ttlMs, reason })
     },
-    async confirm(token, actor, { signal = NEVER } = {}) {
+    async confirm(token, actor, { signal = new AbortController().signal } = {}) {
       checkRole(name, options.roles, actor)
       const decided = await kit.database().transaction('irreversible.confirm', async tx => {
         let input: I | undefined
@@ -87,8 +87,6 @@ export function irreversible<In, I, R extends Json | void, Tx>(name: string, opt
     },
   }
 }
-
-const NEVER = new AbortController().signal
 
 /** @throws HF_FORBIDDEN */
 export function checkRole(what: string, roles: readonly string[] | undefined, actor: Actor): void {
