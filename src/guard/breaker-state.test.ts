@@ -1,0 +1,131 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { admits, advance, closedBreaker, force, holds, nextChangeAt, release, retryAfterMs, settle, takeTrial, UNCOUNTED } from './breaker-state.ts'
+import type { BreakerMachine, BreakerResult, BreakerRules } from './breaker-state.ts'
+
+const RULES: BreakerRules = { failures: 3, openForMs: 100, closeAfter: 2, trialCalls: 2, trialLeaseMs: 50 }
+
+type Action =
+  | { readonly do: 'admit' }
+  | { readonly do: 'settle'; readonly pick: number; readonly result: BreakerResult }
+  | { readonly do: 'wait'; readonly ms: number }
+  | { readonly do: 'force'; readonly to: 'open' | 'closed'; readonly forMs: number }
+  | { readonly do: 'release' }
+
+const action: fc.Arbitrary<Action> = fc.oneof(
+  { weight: 5, arbitrary: fc.constant<Action>({ do: 'admit' }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant('settle' as const), pick: fc.nat(100), result: fc.constantFrom<BreakerResult>('success', 'failure', 'failure', 'neither') }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(1, 49, 50, 99, 100, 101) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('force' as const), to: fc.constantFrom('open' as const, 'closed' as const), forMs: fc.constantFrom(10, 200, Number.POSITIVE_INFINITY) }) },
+  { weight: 1, arbitrary: fc.constant<Action>({ do: 'release' }) },
+)
+
+/** Runs actions against the machine and checks, from the outside, what must always hold. Answers which states were reached. */
+function check(actions: readonly Action[], machineSettle: typeof settle = settle): Set<string> {
+  let machine: BreakerMachine = closedBreaker()
+  let now = 0
+  let epoch = 0
+  const given: { permit: number; epoch: number; trial: boolean; settled: boolean; at: number }[] = []
+  const reached = new Set<string>(['closed'])
+  const become = (next: BreakerMachine): void => {
+    if (next.phase !== machine.phase) epoch += 1
+    machine = next
+    reached.add(machine.phase)
+  }
+  for (const step of actions) {
+    become(advance(machine, now, RULES))
+    if (machine.phase === 'open') expect(machine.until).toBeGreaterThan(now)
+    if (machine.phase === 'half-open') for (const trial of machine.trials) expect(trial.leaseUntil).toBeGreaterThan(now)
+    if (step.do === 'wait') now += step.ms
+    if (step.do === 'force') become(force(machine, step.to, now + step.forMs))
+    if (step.do === 'release') become(release(machine, RULES))
+    if (step.do === 'admit') {
+      if (!admits(machine, RULES)) {
+        expect(machine.phase).not.toBe('closed')
+        reached.add(`refused in ${machine.phase}`)
+        continue
+      }
+      expect(['open', 'forced-open']).not.toContain(machine.phase)
+      if (machine.phase === 'half-open') {
+        machine = takeTrial(machine, now, RULES)
+        expect(given.map(one => one.permit)).not.toContain(machine.serial)
+        given.push({ permit: machine.serial, epoch, trial: true, settled: false, at: now })
+        const inFlight = given.filter(one => one.trial && !one.settled && one.epoch === epoch)
+        expect(inFlight.length).toBeLessThanOrEqual(RULES.trialCalls)
+      } else given.push({ permit: machine.phase === 'closed' ? machine.permit : UNCOUNTED, epoch, trial: false, settled: false, at: now })
+    }
+    if (step.do === 'settle') {
+      const open = given.filter(one => !one.settled)
+      const one = open[step.pick % Math.max(1, open.length)]
+      if (one === undefined) continue
+      one.settled = true
+      const next = machineSettle(machine, one.permit, step.result, now, RULES)
+      if (one.epoch !== epoch) {
+        reached.add(`stale ${step.result}`)
+        expect(next).toBe(machine)
+      }
+      if (step.result === 'neither') expect(next.phase).toBe(machine.phase)
+      if (next.phase === 'closed' && machine.phase !== 'closed') expect(machine.phase).toBe('half-open')
+      if (machine.phase === 'half-open' && step.result === 'failure' && one.epoch === epoch) expect(next.phase).toBe('open')
+      become(next)
+    }
+    if (machine.phase === 'half-open') for (const trial of machine.trials) expect(holds(machine, trial.permit)).toBe(true)
+  }
+  return reached
+}
+
+describe('the breaker machine, under any order of calls, results, time and operators', () => {
+  it('keeps its invariants, and the runs reach every state, refusal and stale result', () => {
+    const reached = new Set<string>()
+    fc.assert(fc.property(fc.array(action, { minLength: 1, maxLength: 80 }), actions => {
+      for (const state of check(actions)) reached.add(state)
+    }), { numRuns: 3_000, seed: 7 })
+    for (const state of ['closed', 'open', 'half-open', 'forced-open', 'forced-closed', 'refused in half-open', 'refused in open', 'refused in forced-open', 'stale success', 'stale failure']) {
+      expect(reached, state).toContain(state)
+    }
+  })
+
+  it('control: without the fence of permits the same check finds a stale result that counts', () => {
+    const unfenced: typeof settle = (machine, permit, result, now, rules) => {
+      const current = machine.phase === 'closed' ? machine.permit : machine.phase === 'half-open' ? (machine.trials[0]?.permit ?? permit) : permit
+      return settle(machine, current, result, now, rules)
+    }
+    expect(() => {
+      fc.assert(fc.property(fc.array(action, { minLength: 1, maxLength: 80 }), actions => { check(actions, unfenced) }), { numRuns: 3_000, seed: 7 })
+    }).toThrow(/stale|Property failed/)
+  })
+
+  it('is explored exhaustively to depth 6 from half-open: no sequence of admit, success, failure, neither and waiting breaks an invariant', () => {
+    const letters: readonly Action[] = [
+      { do: 'admit' }, { do: 'settle', pick: 0, result: 'success' }, { do: 'settle', pick: 1, result: 'failure' }, { do: 'wait', ms: 50 },
+    ]
+    // Three failures first, or most of the depth would be spent in the closed state.
+    const prefix: readonly Action[] = [1, 2, 3].flatMap<Action>(() => [{ do: 'admit' }, { do: 'settle', pick: 0, result: 'failure' }])
+    let runs = 0
+    const explore = (path: readonly Action[], depth: number): void => {
+      if (depth === 0) {
+        check([...prefix, { do: 'wait', ms: 100 }, ...path])
+        runs += 1
+        return
+      }
+      for (const letter of letters) explore([...path, letter], depth - 1)
+    }
+    explore([], 6)
+    expect(runs).toBe(4 ** 6)
+  })
+})
+
+describe('what the machine tells', () => {
+  it('says when time changes it next, and how long to wait, rounded up', () => {
+    expect(nextChangeAt(closedBreaker())).toBe(Number.POSITIVE_INFINITY)
+    const open: BreakerMachine = { phase: 'open', serial: 1, until: 100, failures: 3 }
+    expect(nextChangeAt(open)).toBe(100)
+    expect(retryAfterMs(open, 0.5)).toBe(100)
+    expect(retryAfterMs(force(open, 'open', Number.POSITIVE_INFINITY), 0)).toBeUndefined()
+  })
+
+  it('goes half-open after a forced opening and counts afresh after a forced closing', () => {
+    expect(release(force(closedBreaker(), 'open', 10), RULES).phase).toBe('half-open')
+    expect(release(force({ phase: 'open', serial: 5, until: 1, failures: 3 }, 'closed', 10), RULES)).toMatchObject({ phase: 'closed', failures: 0, permit: 6 })
+  })
+})
