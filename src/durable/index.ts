@@ -1,0 +1,10 @@
+/**
+ * @module holdfast/durable
+ * What outlives a crash: once, saga, lease with fencing, outbox, inbox, and the sweep that finishes what was begun.
+ */
+export type { DurableKit } from './kit.ts'
+export { failureVerdict, refuse, type FailureVerdict } from './failure.ts'
+export { lease, LEASE_DEFAULTS, type HeldLease, type Lease, type LeaseOptions } from './lease/lease.ts'
+export { once } from './once/once.ts'
+export { ONCE_DEFAULTS, type LocalOnce, type Once, type OnceContext, type OnceOutcome, type OutsideOnce, type Verified } from './once/types.ts'
+export { DURABLE_MIGRATIONS } from './migrations.ts'

@@ -1,0 +1,109 @@
+/**
+ * Keeps a lease that somebody was granted, and knows without asking when it is over.
+ *
+ * Promise: `signal` aborts before another can take over, by this process's monotonic clock, also when the store hangs or
+ * the event loop was stalled: a heartbeat that comes later than the end of the lease is a loss and never a renewal.
+ * Not here: fences. They refuse in SQL what a holder writes that did not notice its own end.
+ */
+import { HoldfastError, type Env, type Timer } from '../core/index.ts'
+
+export interface KeepAliveOptions {
+  readonly env: Env
+  /** For the error, as `lease worker:activation`. */
+  readonly what: string
+  readonly ttlMs: number
+  /** Monotonic time before the lease was asked for: the database's expiry cannot be earlier than this plus ttl. */
+  readonly askedAtMs: number
+  /** Extends the lease in the store; false when it is somebody else's by now. */
+  readonly renew: (signal: AbortSignal) => Promise<boolean>
+  readonly onLost?: (reason: string) => void
+}
+
+/** Part of the lease that the holder gives up, so that it has stopped before the database's clock lets another in. */
+const MARGIN_RATIO = 0.1
+/** Two heartbeats may be missed. */
+const HEARTBEATS_PER_TTL = 3
+/** After a heartbeat that the store did not answer. */
+const RETRIES_PER_TTL = 12
+
+export class KeepAlive {
+  readonly #options: KeepAliveOptions
+  readonly #lost = new AbortController()
+  readonly #stopped = new AbortController()
+  #untilMs: number
+  #watch: Timer | undefined
+  #next: Timer | undefined
+
+  constructor(options: KeepAliveOptions) {
+    this.#options = options
+    this.#untilMs = this.#end(options.askedAtMs)
+    this.#arm()
+    this.#schedule(options.ttlMs / HEARTBEATS_PER_TTL)
+  }
+
+  /** Aborts when the lease is lost; its reason is HF_LEASE_LOST. Not when it is stopped. */
+  get signal(): AbortSignal {
+    return this.#lost.signal
+  }
+
+  get held(): boolean {
+    if (this.#stopped.signal.aborted || this.#lost.signal.aborted) return false
+    return this.#options.env.monotonic() < this.#untilMs
+  }
+
+  /** No more heartbeats. Twice does nothing. */
+  stop(): void {
+    this.#watch?.cancel()
+    this.#next?.cancel()
+    this.#stopped.abort()
+  }
+
+  /** Told from outside: the store refused a write of this fence. */
+  lose(reason: string): void {
+    if (this.#stopped.signal.aborted) return
+    this.stop()
+    this.#lost.abort(leaseLost(this.#options.what, reason))
+    this.#options.onLost?.(reason)
+  }
+
+  #end(askedAtMs: number): number {
+    return askedAtMs + this.#options.ttlMs * (1 - MARGIN_RATIO)
+  }
+
+  #arm(): void {
+    this.#watch?.cancel()
+    this.#watch = this.#options.env.timer(this.#untilMs - this.#options.env.monotonic(), () => { this.lose('it ran out before the store confirmed it again') })
+  }
+
+  #schedule(ms: number): void {
+    this.#next = this.#options.env.timer(ms, () => { void this.#beat() })
+  }
+
+  async #beat(): Promise<void> {
+    const askedAtMs = this.#options.env.monotonic()
+    if (askedAtMs >= this.#untilMs) {
+      this.lose('the process was stalled for longer than the lease')
+      return
+    }
+    let renewed: boolean
+    try {
+      renewed = await this.#options.renew(this.#stopped.signal)
+    } catch {
+      // The store did not answer: the lease goes on until its end, which `#watch` keeps, and is asked for again until then.
+      if (!this.#stopped.signal.aborted) this.#schedule(this.#options.ttlMs / RETRIES_PER_TTL)
+      return
+    }
+    if (this.#stopped.signal.aborted) return
+    if (!renewed) {
+      this.lose('another instance took over')
+      return
+    }
+    this.#untilMs = this.#end(askedAtMs)
+    this.#arm()
+    this.#schedule(this.#options.ttlMs / HEARTBEATS_PER_TTL)
+  }
+}
+
+export function leaseLost(what: string, reason: string): HoldfastError {
+  return new HoldfastError('HF_LEASE_LOST', { message: `${what} was lost: ${reason}`, context: { lease: what } })
+}

@@ -1,0 +1,157 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import type { SqlTx } from '../../store/index.ts'
+import { lease } from './lease.ts'
+import { leaseSql } from './sql.ts'
+
+describe.each(testStores)('lease on $name', store => {
+  let world: TestWorld
+  let names = 0
+  let name: string
+  beforeAll(async () => { world = await store.open() })
+  afterAll(() => world.close())
+  beforeEach(() => { name = `lease-${String(++names)}` })
+
+  describe('free', () => {
+    it('is granted with a first fence', async () => {
+      const held = await lease(name, {}, world.kit()).acquire()
+      expect(held?.fence).toBe(1)
+      await held?.release()
+    })
+
+    it('is granted to one of many who ask at once', async () => {
+      const all = await Promise.all(Array.from({ length: 6 }, (_, i) => lease(name, {}, world.kit(`i${String(i)}`)).acquire()))
+      expect(all.filter(held => held !== undefined)).toHaveLength(1)
+    })
+  })
+
+  describe('held', () => {
+    it('is refused to others until it is released, and then has a higher fence', async () => {
+      const first = await lease(name, {}, world.kit('a')).acquire()
+      expect(await lease(name, {}, world.kit('b')).acquire()).toBeUndefined()
+      await first?.release()
+      const second = await lease(name, {}, world.kit('b')).acquire()
+      expect(second?.fence).toBe(2)
+    })
+
+    it('lets the holder commit guarded writes', async () => {
+      const held = await lease(name, {}, world.kit()).acquire()
+      await held?.transaction('test.guarded', tx => world.write(tx, name))
+      expect(await world.written()).toContain(name)
+    })
+  })
+
+  describe('expired', () => {
+    it('is taken over with a higher fence, and said to be', async () => {
+      await lease(name, {}, world.kit('dead')).acquire()
+      await world.elapse(15_001)
+      const next = await lease(name, {}, world.kit('next')).acquire()
+      expect(next?.fence).toBe(2)
+      expect(world.names('lease.acquired').at(-1)?.data).toEqual({ lease: name, fence: 2, takenOver: true })
+    })
+
+    it('refuses every write of the old fence, although the old holder believes to hold it', async () => {
+      const zombie = await lease(name, {}, world.kit('zombie')).acquire()
+      await world.elapse(15_001)
+      const next = await lease(name, {}, world.kit('next')).acquire()
+      expect(zombie?.held).toBe(true)
+      await expect(zombie?.transaction('test.zombie', tx => world.write(tx, `zombie ${name}`))).rejects.toMatchObject({ code: 'HF_LEASE_LOST' })
+      expect(zombie?.held).toBe(false)
+      expect(zombie?.signal.aborted).toBe(true)
+      expect(await world.written()).not.toContain(`zombie ${name}`)
+      await next?.transaction('test.next', tx => world.write(tx, `next ${name}`))
+      expect(await world.written()).toContain(`next ${name}`)
+    })
+
+    it('cannot be released by who held it before', async () => {
+      const zombie = await lease(name, {}, world.kit('zombie')).acquire()
+      await world.elapse(15_001)
+      const next = await lease(name, {}, world.kit('next')).acquire()
+      await zombie?.release()
+      await next?.transaction('test.next', async () => undefined)
+      expect(next?.held).toBe(true)
+    })
+
+    it('control: without the guard the zombie does write', async () => {
+      const zombie = await lease(name, {}, world.kit('zombie')).acquire()
+      await world.elapse(15_001)
+      await lease(name, {}, world.kit('next')).acquire()
+      expect(zombie).toBeDefined()
+      await world.database.transaction('test.unguarded', tx => world.write(tx, `unguarded ${name}`))
+      expect(await world.written()).toContain(`unguarded ${name}`)
+    })
+  })
+})
+
+describe('a holder', () => {
+  let world: TestWorld
+  beforeEach(async () => { world = await testStores[0]?.open() ?? world })
+  afterEach(() => world.close())
+
+  it('keeps it by heartbeats as long as it lives', async () => {
+    const kit = world.kit('a')
+    const held = await lease('worker:x', {}, kit).acquire()
+    for (let i = 0; i < 24; i++) {
+      await world.elapse(5_000)
+      await world.env.advance('5s')
+    }
+    expect(held?.held).toBe(true)
+    expect(await lease('worker:x', {}, world.kit('b')).acquire()).toBeUndefined()
+    await held?.release()
+    expect(world.env.pendingTimers).toBe(0)
+  })
+
+  it('that was killed loses it after its ttl', async () => {
+    const kit = world.kit('a')
+    await lease('worker:x', {}, kit).acquire()
+    kit.env.kill()
+    await world.elapse(15_000)
+    await world.env.advance('15s')
+    expect((await lease('worker:x', {}, world.kit('b')).acquire())?.fence).toBe(2)
+  })
+
+  it('stops itself before another can have it when the store hangs', async () => {
+    const kit = world.kit('a')
+    const held = await lease('worker:x', {}, { ...kit, database: () => ({ ...world.database, dialect: 'memory', transaction: <T>(name: string, work: (tx: unknown) => Promise<T>) => name === 'lease.renew' ? new Promise<T>(() => undefined) : world.database.transaction(name, work) }) }).acquire()
+    await world.env.advance('13400ms')
+    expect(held?.signal.aborted).toBe(false)
+    await world.env.advance('200ms')
+    expect(held?.signal.aborted).toBe(true)
+    expect(held?.signal.reason).toMatchObject({ code: 'HF_LEASE_LOST' })
+  })
+
+  it('does not renew after its event loop was stalled beyond the lease', async () => {
+    const kit = world.kit('a')
+    const held = await lease('worker:x', {}, kit).acquire()
+    kit.env.pause()
+    await world.env.advance('20s')
+    kit.env.resume()
+    await world.env.settle()
+    expect(held?.held).toBe(false)
+    expect(world.names('lease.lost')).toHaveLength(1)
+  })
+})
+
+describe('on a real server', () => {
+  let world: TestWorld
+  beforeAll(async () => { world = await postgresStore.open() })
+  afterAll(() => world.close())
+
+  it('a heartbeat passes an open guarded transaction, a take-over waits for it', async () => {
+    const held = await lease('busy', {}, world.kit('a')).acquire()
+    const order: string[] = []
+    let entered = (): void => undefined
+    const inside = new Promise<void>(resolve => { entered = resolve })
+    const guarded = held?.transaction('test.long', async tx => {
+      entered()
+      await (tx as SqlTx).query('SELECT pg_sleep(0.4)')
+      order.push('commit')
+    })
+    await inside
+    expect(await world.database.transaction('test.renew', tx => leaseSql.renew(tx as SqlTx, 'busy', held?.fence ?? 0, 15_000))).toBe(true)
+    order.push('heartbeat')
+    const takeOver = world.database.transaction('test.take-over', tx => (tx as SqlTx).query(`UPDATE holdfast.lease SET fence = fence + 1 WHERE name = 'busy'`)).then(() => { order.push('take-over') })
+    await Promise.all([guarded, takeOver])
+    expect(order).toEqual(['heartbeat', 'commit', 'take-over'])
+  })
+})
