@@ -1,0 +1,57 @@
+/**
+ * The data directory on disk: is it new, sound or damaged, and how a new one comes to be.
+ *
+ * A new one is made beside its place and renamed into it, so that a kill at any moment leaves either none or a whole one.
+ * One that is there but cannot be right is refused and not touched: PGlite would make a new database over what is left.
+ */
+import { readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HoldfastError } from '../../core/index.ts'
+
+/** Inside the directory that the user names, so that other files may live beside it. */
+export function databaseDir(dir: string): string {
+  return join(dir, 'postgres')
+}
+
+export type DirectoryState = { readonly state: 'new' } | { readonly state: 'ready' } | { readonly state: 'damaged'; readonly reason: string }
+
+/** What every data directory of PostgreSQL has. */
+const REQUIRED = ['global/pg_control', 'pg_wal', 'base', 'pg_xact']
+/** The size of pg_control is fixed (PG_CONTROL_FILE_SIZE). */
+const CONTROL_BYTES = 8_192
+
+export async function inspectDirectory(dir: string): Promise<DirectoryState> {
+  const database = databaseDir(dir)
+  let entries: readonly string[]
+  try {
+    entries = await readdir(database)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { state: 'new' }
+    throw error
+  }
+  if (entries.length === 0) return { state: 'new' }
+  try {
+    const version = (await readFile(join(database, 'PG_VERSION'), 'utf8')).trim()
+    if (!/^\d+$/.test(version)) return { state: 'damaged', reason: 'PG_VERSION holds no version' }
+    for (const name of REQUIRED) await stat(join(database, name))
+    const control = await stat(join(database, 'global/pg_control'))
+    if (control.size !== CONTROL_BYTES) return { state: 'damaged', reason: `global/pg_control has ${String(control.size)} bytes instead of ${String(CONTROL_BYTES)}` }
+    return { state: 'ready' }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return { state: 'damaged', reason: `${String((error as NodeJS.ErrnoException).path).slice(database.length + 1)} is missing` }
+  }
+}
+
+/** Makes a new one with `fill`; what an earlier, killed attempt left is removed. Only called by who holds the lock. */
+export async function makeDirectory(dir: string, fill: (draft: string) => Promise<void>): Promise<void> {
+  const draft = `${databaseDir(dir)}.new`
+  await rm(draft, { recursive: true, force: true })
+  await fill(draft)
+  await rm(databaseDir(dir), { recursive: true, force: true })
+  await rename(draft, databaseDir(dir))
+}
+
+export function damaged(dir: string, reason: string): HoldfastError {
+  return new HoldfastError('HF_STORE_DAMAGED', { message: `the data directory ${dir} cannot be opened: ${reason}; restore a copy of it, or use another directory`, context: { dir } })
+}

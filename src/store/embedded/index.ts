@@ -1,0 +1,99 @@
+/**
+ * @module holdfast/embedded
+ * A PostgreSQL inside this process (PGlite), in a directory: the default for one instance on one machine.
+ *
+ * ```ts
+ * import { createHoldfast } from 'holdfast'
+ * import { embedded } from 'holdfast/embedded'
+ *
+ * const hold = createHoldfast({ service: 'vpn-bot', store: embedded('./data', { singleInstance: true }) })
+ * ```
+ * Survives the death of the process at any moment (kill -9). Does not survive a power failure or a crash of the operating
+ * system: PGlite flushes nothing to the disk itself. For that, or for more than one instance, use `postgres`.
+ * Needs the package `@electric-sql/pglite` (an optional peer dependency).
+ */
+import { resolve } from 'node:path'
+import { durationMs, HoldfastError, messageOf, type Duration } from '../../core/index.ts'
+import { openDatabase } from '../transaction.ts'
+import type { Database, Durability, OpenOptions, SqlTx, Store } from '../port.ts'
+import { damaged, databaseDir, inspectDirectory, makeDirectory } from './directory.ts'
+import { EmbeddedDriver } from './driver.ts'
+import { lockDirectory } from './lock.ts'
+import { openPglite } from './pglite.ts'
+import { unpack } from './tar.ts'
+import { readTemplate } from './template.ts'
+
+export { migrate, type Migration, type MigrationReport } from '../migrations.ts'
+export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../port.ts'
+
+/** PGlite writes without fsync: what was committed is with the operating system, not yet surely on the disk. */
+const EMBEDDED_DURABILITY: Durability = Object.freeze({ processCrash: true, powerLoss: false, severalInstances: false })
+
+export interface EmbeddedOptions {
+  /** Says that this directory is used by one process only. A second one is refused (HF_STORE_LOCKED). */
+  readonly singleInstance: true
+  /** How long a transaction may hold the one connection before it is rolled back. Default 1 s; `TransactionOptions.timeout` overrides it for one. */
+  readonly transactionTimeout?: Duration
+  /** How long a transaction waits for its turn. Default 10 s. */
+  readonly acquireTimeout?: Duration
+}
+
+export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance'>> = Object.freeze({ transactionTimeout: '1s', acquireTimeout: '10s' })
+
+/**
+ * A store in `dir` (made where it is missing). No I/O before `open`, which says what it does by `app.progress`: about two seconds for a new
+ * directory and one for an existing one; without the prebuilt template 5 to 12 s, in which the process answers nothing.
+ * @throws HF_OPTION_INVALID; `open` throws HF_STORE_LOCKED (open elsewhere, with the pid) and HF_STORE_DAMAGED (nothing was touched)
+ */
+export function embedded(dir: string, options: EmbeddedOptions): Store {
+  const given = { ...EMBEDDED_DEFAULTS, ...options }
+  // Types cannot stop a program in JavaScript.
+  if ((options as { readonly singleInstance?: unknown } | undefined)?.singleInstance !== true) {
+    throw new HoldfastError('HF_OPTION_INVALID', { message: `embedded: expected { singleInstance: true }: one process only may use ${dir}; several instances need postgres(url)` })
+  }
+  const transactionTimeoutMs = durationMs(given.transactionTimeout, 'embedded: transactionTimeout')
+  const acquireTimeoutMs = durationMs(given.acquireTimeout, 'embedded: acquireTimeout')
+  return {
+    kind: 'store',
+    name: `embedded ${dir}`,
+    durability: EMBEDDED_DURABILITY,
+    open: async (openOptions: OpenOptions): Promise<Database<SqlTx>> => {
+      const { env, events } = openOptions
+      const path = resolve(dir)
+      let driver: EmbeddedDriver | undefined
+      const lost = new HoldfastError('HF_STORE_LOCKED', { message: `the data directory ${path} was taken over by another process while this one stood still; this one must be started again`, context: { dir: path } })
+      const lock = await lockDirectory(path, env, () => { driver?.disable(lost) })
+      try {
+        const pglite = await openDirectory(path, openOptions)
+        driver = new EmbeddedDriver({ pglite, durability: EMBEDDED_DURABILITY, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
+        return openDatabase(driver, { env, events })
+      } catch (error) {
+        await lock.release()
+        throw error
+      }
+    },
+  }
+}
+
+async function openDirectory(dir: string, { events }: OpenOptions): ReturnType<typeof openPglite> {
+  const progress = (message: string): void => { events.emit('app.progress', { message }) }
+  const found = await inspectDirectory(dir)
+  if (found.state === 'damaged') throw damaged(dir, found.reason)
+  if (found.state === 'new') {
+    const template = await readTemplate()
+    progress(template === undefined ? `making a new database in ${dir}; this takes up to 12 seconds, once` : `making a new database in ${dir}`)
+    await makeDirectory(dir, async draft => {
+      if (template === undefined) await (await openPglite({ dir: draft })).close()
+      else await unpack(template, draft)
+    })
+  }
+  progress(`opening the database in ${dir}`)
+  const exitCode = process.exitCode
+  try {
+    return await openPglite({ dir: databaseDir(dir) })
+  } catch (error) {
+    // The WebAssembly runtime takes PostgreSQL's exit for the process's own.
+    process.exitCode = exitCode
+    throw damaged(dir, `PostgreSQL does not start on it (${messageOf(error)})`)
+  }
+}
