@@ -7,10 +7,10 @@ import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } f
 import type { Dependency, DependencyOptions } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
-import type { Alert, Logger, Runbook } from '../observe/index.ts'
+import type { Alert, Logger, Runbook, TimelineEntry } from '../observe/index.ts'
 import type { Migration, TransactionOptions, Store } from '../store/index.ts'
 import type { Worker, WorkerOptions } from '../worker/index.ts'
-import type { Status, TimelineEntry } from './status.ts'
+import type { Status } from './status.ts'
 
 /** What every service may say about itself. */
 export interface HoldfastOptions {

@@ -103,16 +103,3 @@ export interface AlertStatus {
   readonly since: number
   readonly runbook?: string
 }
-
-/** One line of the timeline. */
-export interface TimelineEntry {
-  /** `instance:seq`: where a console resumes. */
-  readonly id: string
-  readonly at: number
-  readonly name: string
-  readonly text: string
-  readonly tone: 'good' | 'neutral' | 'bad'
-  readonly correlationId?: string
-  /** How many times in a row, where the same refusal repeated. */
-  readonly count: number
-}
