@@ -1,0 +1,189 @@
+/**
+ * The operators' API and the console: read models, a live stream, commands, the demo's faults, the built UI.
+ *
+ *   const console = operate(hold, { basePath: '/console', host })
+ *   await serve(combine([probes(hold), console]), { host, port })
+ *
+ * Below the base path: `GET api/status`, `api/events` (server-sent), `api/timeline`, `api/explain/:id`, `api/commands`,
+ * `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
+ * `hold.command`, the one bus that audits; nothing is decided here.
+ */
+import type { CommandRequest, Holdfast } from '../app/index.ts'
+import { HoldfastError, type Json } from '../core/index.ts'
+import { announce, json, mount, parseJson, plainProblem, problem, readBody, type Mounted, type RequestInfo } from '../http/index.ts'
+import { Access } from './access.ts'
+import type { CommandsAnswer, DemoAnswer, DemoControls, ExplainAnswer, TimelineAnswer } from './api.ts'
+import { loginPage, Pages } from './pages.ts'
+import { Streams } from './stream.ts'
+
+/** What the API needs of a Holdfast; every `Holdfast` fits. */
+export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain'>
+
+export interface OperateOptions {
+  /** Where it is mounted. Default `/console`. */
+  readonly basePath?: `/${string}`
+  /** At least 32 characters. Without one only this machine is answered. */
+  readonly token?: string
+  /** The address that the server listens on, so that an open console beyond this machine is refused. Default `127.0.0.1`. */
+  readonly host?: string
+  /** Present when the program runs with simulators. */
+  readonly demo?: DemoControls
+  /** Live streams at once. Default 32; more are answered 503. */
+  readonly streamsMax?: number
+  /** The built UI, where it is not the package's own. */
+  readonly webDir?: string
+}
+
+export const OPERATE_DEFAULTS: Readonly<{ basePath: '/console'; host: string; streamsMax: number }> = Object.freeze({ basePath: '/console', host: '127.0.0.1', streamsMax: 32 })
+
+/** The handler, and the end of its streams. */
+export type Console = Mounted & {
+  /** Ends every live stream with `bye`. The server's drain does it too. */
+  stop(): void
+}
+
+const ENTRIES_MAX = 1_000
+const COMMAND_BODY = '64kb'
+
+/** @throws HF_OPTION_INVALID for a token that is short, a base path that is none, or an open console beyond this machine */
+export function operate(hold: Operated, options: OperateOptions = {}): Console {
+  const basePath = options.basePath ?? OPERATE_DEFAULTS.basePath
+  if (!/^(?:\/[\w.-]+)+$/.test(basePath)) {
+    throw new HoldfastError('HF_OPTION_INVALID', { message: `operate: expected a base path such as '/console', got ${JSON.stringify(basePath)}`, context: { option: 'basePath' } })
+  }
+  const access = new Access(hold.env, { basePath, token: options.token, host: options.host ?? OPERATE_DEFAULTS.host })
+  const pages = new Pages(options.webDir)
+  const streams = new Streams(hold, options.streamsMax ?? OPERATE_DEFAULTS.streamsMax)
+  const parts: Parts = { hold, access, streams, demo: options.demo }
+
+  const handle = async (request: Request, info?: RequestInfo): Promise<Response> => {
+    const { pathname } = new URL(request.url)
+    try {
+      if (pathname === basePath) return new Response(null, { status: 308, headers: { location: `${basePath}/` } })
+      const path = pathname.slice(basePath.length + 1)
+      if (path.startsWith('api/')) return await api(parts, path.slice(4), request, info)
+      return await page(parts, pages, path, request, info)
+    } catch (error) {
+      announce(hold.events, `console ${request.method} ${pathname}`, error)
+      const answer = problem(error)
+      if (answer.status === 401) answer.headers.set('www-authenticate', 'Bearer')
+      return answer
+    }
+  }
+  return Object.assign(mount([basePath, `${basePath}/*`], handle), { stop: () => { streams.stop('stopped') } })
+}
+
+interface Parts {
+  readonly hold: Operated
+  readonly access: Access
+  readonly streams: Streams
+  readonly demo: DemoControls | undefined
+}
+
+async function api(parts: Parts, path: string, request: Request, info: RequestInfo | undefined): Promise<Response> {
+  const { hold, access } = parts
+  const read = request.method === 'GET'
+  if (!read && request.method !== 'POST') return plainProblem(405, undefined, { allow: 'GET, POST' })
+  if (read) access.requireReader(request, info)
+  else access.requireWriter(request, info)
+
+  const [what, rest] = split(path)
+  const query = new URL(request.url).searchParams
+  switch (`${request.method} ${what}`) {
+    case 'GET status':
+      return json(await hold.status())
+    case 'GET events':
+      return events(parts, request, query, info)
+    case 'GET timeline': {
+      const after = query.get('after')
+      return json({ entries: hold.timeline({ limit: limitOf(query), ...(after === null ? {} : { after }) }) } satisfies TimelineAnswer)
+    }
+    case 'GET explain':
+      return json({ id: rest, entries: hold.explain(rest) } satisfies ExplainAnswer)
+    case 'GET commands':
+      return json({ commands: hold.commands() } satisfies CommandsAnswer)
+    case 'POST commands':
+      return json(await hold.command(rest, commandOf(await bodyOf(request), access.actorOf(request))))
+    case 'GET demo':
+      return json({ demo: parts.demo !== undefined, faults: parts.demo?.list() ?? [] } satisfies DemoAnswer)
+    case 'POST demo':
+      return setFault(parts.demo, await bodyOf(request))
+    default:
+      return plainProblem(404, 'The operators\' API has no such path')
+  }
+}
+
+async function page(parts: Parts, pages: Pages, path: string, request: Request, info: RequestInfo | undefined): Promise<Response> {
+  const { access } = parts
+  if (request.method === 'POST' && path === 'login') {
+    const given = new URLSearchParams(new TextDecoder().decode(await readBody(request, COMMAND_BODY))).get('token') ?? ''
+    try {
+      const cookie = access.login(request, given)
+      if (cookie === undefined) return loginPage('That is not the token.', 401)
+      return new Response(null, { status: 303, headers: { location: './', 'set-cookie': cookie } })
+    } catch (error) {
+      if (error instanceof HoldfastError && error.code === 'HF_RATE_LIMITED') return loginPage('Too many wrong tokens; wait a minute.', 429)
+      throw error
+    }
+  }
+  if (request.method === 'POST' && path === 'logout') {
+    access.requireReader(request, info)
+    return new Response(null, { status: 303, headers: { location: './', 'set-cookie': access.logout(request) } })
+  }
+  if (request.method !== 'GET' && request.method !== 'HEAD') return plainProblem(405, undefined, { allow: 'GET, HEAD' })
+  // Scripts and styles hold no facts; the page itself is the door.
+  if (path === '' && !access.isKnown(request, info) && access.needsLogin) return loginPage(undefined, 200)
+  if (path === '') access.requireReader(request, info)
+  return pages.answer(path, request) ?? plainProblem(404)
+}
+
+function events(parts: Parts, request: Request, query: URLSearchParams, info: RequestInfo | undefined): Response {
+  if (parts.streams.full) return plainProblem(503, 'Too many consoles are open; close one', { 'retry-after': '10' })
+  const after = request.headers.get('last-event-id') ?? query.get('after') ?? undefined
+  return new Response(parts.streams.connect(after, info?.draining), {
+    headers: { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-accel-buffering': 'no' },
+  })
+}
+
+async function setFault(demo: DemoControls | undefined, body: Readonly<Record<string, unknown>>): Promise<Response> {
+  const { id, active } = body
+  if (demo === undefined) throw new HoldfastError('HF_UNKNOWN_NAME', { message: 'there are no simulators here, so no faults to inject', stackless: true })
+  if (typeof id !== 'string' || typeof active !== 'boolean') throw invalid('expected { id: string, active: boolean }')
+  if (!demo.list().some(fault => fault.id === id)) throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no fault is called ${JSON.stringify(id)}`, stackless: true })
+  await demo.set(id, active)
+  return json({ demo: true, faults: demo.list() } satisfies DemoAnswer)
+}
+
+async function bodyOf(request: Request): Promise<Readonly<Record<string, unknown>>> {
+  const body = parseJson(await readBody(request, COMMAND_BODY))
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw invalid('expected a JSON object')
+  return body as Readonly<Record<string, unknown>>
+}
+
+function commandOf(body: Readonly<Record<string, unknown>>, actor: CommandRequest['actor']): CommandRequest {
+  const { target, args, reason } = body
+  if (typeof target !== 'string') throw invalid('expected target to be a string')
+  if (typeof reason !== 'string' || reason.length > 500) throw invalid('expected reason to be a string of at most 500 characters')
+  if (args !== undefined && (typeof args !== 'object' || args === null || Array.isArray(args))) throw invalid('expected args to be an object')
+  return { target, reason, actor, ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
+}
+
+/** `commands/flag.set` > `commands`, `flag.set`. */
+function split(path: string): readonly [what: string, rest: string] {
+  const slash = path.indexOf('/')
+  if (slash < 0) return [path, '']
+  try {
+    return [path.slice(0, slash), decodeURIComponent(path.slice(slash + 1))]
+  } catch {
+    throw invalid('the path is not well encoded')
+  }
+}
+
+function limitOf(query: URLSearchParams): number {
+  const limit = Number(query.get('limit') ?? '100')
+  return Number.isInteger(limit) && limit >= 1 ? Math.min(limit, ENTRIES_MAX) : 100
+}
+
+function invalid(message: string): HoldfastError {
+  return new HoldfastError('HF_BODY_INVALID', { message, stackless: true })
+}
