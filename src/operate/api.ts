@@ -3,10 +3,13 @@
  *
  * Plain JSON; the read model itself is app's (`Status`, `TimelineEntry`), re-exported so that clients need one import.
  */
-import type { Status, TimelineEntry } from '../app/index.ts'
+import type { Holdfast, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, CommandResult, ComponentStatus, DependencyStatus, FlagStatus, Status, TimelineEntry, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, CommandResult, ComponentStatus, DependencyStatus, FlagStatus, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+
+/** One line of the timeline. A line that repeats comes again under its id with a raised count. */
+export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]
 
 /** Must be on every write: a form or an image of another site cannot set it. */
 export const GUARD_HEADER = 'x-holdfast'
@@ -64,7 +67,7 @@ export interface StreamEvents {
   readonly tick: { readonly at: number }
   /** The newest entries: at the beginning, and when the id to resume from is not known. Replaces what is shown. */
   readonly timeline: TimelineAnswer
-  /** One more. */
+  /** One more, or one that is known with a raised count. */
   readonly entry: TimelineEntry
   /** The server goes away; connect again in a moment. */
   readonly bye: { readonly reason: string }

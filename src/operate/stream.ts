@@ -5,9 +5,9 @@
  * did not change is a small `tick`, so that the console knows how old its facts are; when the status hangs there is no
  * tick, and the console says STALE. A client that stops reading is cut and resumes where it was by Last-Event-ID.
  */
-import type { Status, TimelineEntry } from '../app/index.ts'
+import type { Status } from '../app/index.ts'
 import type { Env, EventBus, Timer } from '../core/index.ts'
-import type { StreamEvents } from './api.ts'
+import type { StreamEvents, TimelineEntry } from './api.ts'
 
 export interface StreamSource {
   readonly instance: string
@@ -125,7 +125,8 @@ export class Streams {
   #greet(client: Client, after: string | undefined): void {
     const known = after === undefined ? [] : this.#source.timeline({ limit: TIMELINE_MAX })
     const index = known.findIndex(entry => entry.id === after)
-    const missed = known.slice(index + 1)
+    // The entry that it has may have been repeated since: it comes again, with its count.
+    const missed = known.slice(index)
     if (index >= 0 && missed.length <= TIMELINE_FIRST) {
       for (const entry of missed) client.send('entry', entry, entry.id)
     } else {

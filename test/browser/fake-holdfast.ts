@@ -4,9 +4,9 @@
  * Not a simulation of Holdfast: each command changes the read model just as far as a test looks at it.
  */
 import type { CommandRequest, CommandResult } from '../../src/app/holdfast.ts'
-import type { DependencyStatus, FlagStatus, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../../src/app/status.ts'
+import type { DependencyStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from '../../src/app/status.ts'
 import { actorName, EventBus, HoldfastError, type Env } from '../../src/core/index.ts'
-import type { DemoControls, DemoFault, Operated } from '../../src/operate/index.ts'
+import type { DemoControls, DemoFault, Operated, TimelineEntry } from '../../src/operate/index.ts'
 
 type Changing<T> = { -readonly [K in keyof T]: T[K] }
 type FlagOverride = NonNullable<FlagStatus['override']>
@@ -71,7 +71,7 @@ export function fakeHoldfast(env: Env, options: { readonly instance?: string } =
       return result
     },
     say: (text, tone = 'neutral', correlationId) => {
-      const entry: TimelineEntry = { id: `${instance}:${String(++seq)}`, at: env.now(), name: 'app.fact', text, tone, count: 1, ...(correlationId === undefined ? {} : { correlationId }) }
+      const entry: TimelineEntry = { id: `${instance}:${String(++seq)}`, at: env.now(), name: 'app.fact', text, tone, count: 1, lastAt: env.now(), ...(correlationId === undefined ? {} : { correlationId }) }
       entries.push(entry)
       for (const listener of [...listeners]) listener(entry)
       fake.touch()
@@ -113,7 +113,7 @@ function carryOut(fake: FakeHoldfast, name: string, { target, args = {}, actor, 
     }
     dependency.breaker = args['state'] === 'open' ? 'forced-open' : 'forced-closed'
     dependency.forced = { by: actorName(actor), reason, until }
-    return done(`${target} is forced ${String(args['state'])}`)
+    return done(`${target} is forced ${args['state'] === 'open' ? 'open' : 'closed'}`)
   }
   if (name.startsWith('worker.')) {
     const worker = named('worker', model.workers)

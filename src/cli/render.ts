@@ -1,0 +1,122 @@
+/**
+ * The read model as sentences and tables. Everything that is data goes through `clean` (./text.ts).
+ */
+import { humanDuration } from '../core/index.ts'
+import type { DependencyStatus, FlagStatus, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
+import type { Io } from './io.ts'
+import { clean, painter, table, type Cell, type Tone } from './text.ts'
+
+const STATE_TONE: Readonly<Record<string, Tone>> = { healthy: 'good', degraded: 'warn', unavailable: 'bad', 'not-configured': 'dim' }
+
+export function renderStatus(io: Io, status: Status): string {
+  const paint = painter(io)
+  const { verdict, at } = status
+  const parts = [
+    `${paint(verdict.state.toUpperCase(), STATE_TONE[verdict.state] ?? 'plain')}  ${clean(verdict.sentence)}`,
+    paint(`${clean(status.service)} ${clean(status.version)} is ${status.phase}, ${verdict.state} for ${humanDuration(at - verdict.since)}, up for ${humanDuration(at - status.startedAt)}; the ${clean(status.store.name)} store outlives ${clean(status.store.outlives)}`, 'dim'),
+  ]
+  const section = (title: string, rows: readonly (readonly Cell[])[]): void => {
+    if (rows.length > 0) parts.push(`\n${paint(title, 'bold')}\n${table(io, rows)}`)
+  }
+  section('Dependencies', dependencyRows(status.dependencies, at))
+  section('Workers', workerRows(status.workers, at))
+  section('Switches that are off', flagRows(status.flags.filter(flag => !flag.on), at))
+  section('Stuck work', workRows(status.work, at))
+  section('Alerts', status.alerts.map(alert => [
+    { text: alert.severity, tone: alert.severity === 'page' ? 'bad' : 'warn' },
+    { text: `for ${humanDuration(at - alert.since)}`, tone: 'dim' },
+    { text: `${alert.summary}${alert.runbook === undefined ? '' : ` (runbook ${alert.runbook})`}` },
+  ]))
+  return parts.join('\n')
+}
+
+export function renderFlags(io: Io, flags: readonly FlagStatus[], at: number): string {
+  return flags.length === 0 ? 'No switch is declared.' : table(io, flagRows(flags, at))
+}
+
+export function renderWorkers(io: Io, workers: readonly WorkerStatus[], at: number): string {
+  return workers.length === 0 ? 'No worker is declared.' : table(io, workerRows(workers, at))
+}
+
+export function renderWork(io: Io, work: readonly WorkItemStatus[], at: number): string {
+  return work.length === 0 ? 'Nothing is stuck.' : table(io, workRows(work, at))
+}
+
+export function renderHealth(io: Io, status: Status): string {
+  const rows = status.components.map((component): readonly Cell[] => [
+    { text: component.name },
+    { text: component.state, tone: STATE_TONE[component.state] ?? 'plain' },
+    { text: component.tier, tone: 'dim' },
+    { text: component.responseMs === undefined ? '' : `${String(Math.round(component.responseMs))} ms`, tone: 'dim' },
+    { text: component.reason },
+  ])
+  return `${painter(io)(status.verdict.state, STATE_TONE[status.verdict.state] ?? 'plain')}: ${clean(status.verdict.sentence)}\n${table(io, rows)}`
+}
+
+const ENTRY_TONE: Readonly<Record<string, Tone>> = { good: 'good', neutral: 'plain', bad: 'bad' }
+
+/** `02:51:07  vpn-panel: left alone for 60 s  buy-1042` in UTC, as logs are. */
+export function renderEntry(io: Io, entry: TimelineEntry): string {
+  const paint = painter(io)
+  const time = new Date(entry.at).toISOString().slice(11, 19)
+  const times = entry.count > 1 ? ` (${String(entry.count)} times)` : ''
+  const story = entry.correlationId === undefined ? '' : `  ${paint(clean(entry.correlationId), 'dim')}`
+  return `${paint(time, 'dim')}  ${paint(clean(entry.text), ENTRY_TONE[entry.tone] ?? 'plain')}${times}${story}`
+}
+
+function dependencyRows(dependencies: readonly DependencyStatus[], at: number): readonly (readonly Cell[])[] {
+  return dependencies.map(dependency => [
+    { text: dependency.name },
+    breakerCell(dependency, at),
+    { text: `${String(dependency.failures)} of ${String(dependency.calls)} failed`, tone: dependency.failures > 0 ? 'warn' : 'dim' },
+    { text: dependency.p95Ms === undefined ? '' : `p95 ${String(Math.round(dependency.p95Ms))} ms`, tone: 'dim' },
+    { text: dependency.lastError === undefined ? '' : `last error ${humanDuration(at - dependency.lastError.at)} ago: ${dependency.lastError.message}`, tone: 'dim' },
+  ])
+}
+
+function breakerCell({ breaker, forced, retryAfterMs }: DependencyStatus, at: number): Cell {
+  if (forced !== undefined) return { text: `${breaker === 'forced-open' ? 'forced open' : 'forced closed'} by ${forced.by} for ${humanDuration(forced.until - at)}: ${forced.reason}`, tone: 'warn' }
+  if (breaker === 'closed') return { text: 'answers', tone: 'good' }
+  if (breaker === 'half-open') return { text: 'being tried again', tone: 'warn' }
+  return { text: retryAfterMs === undefined ? 'left alone' : `left alone, tried again in ${humanDuration(retryAfterMs)}`, tone: 'bad' }
+}
+
+const OUTCOME_TONE: Readonly<Record<string, Tone>> = { ok: 'good', skipped: 'dim', degraded: 'warn', failed: 'bad' }
+
+function workerRows(workers: readonly WorkerStatus[], at: number): readonly (readonly Cell[])[] {
+  return workers.map(worker => {
+    const outcome = worker.lastOutcome ?? 'has not run'
+    const next = worker.nextRunAt === undefined || worker.state !== 'idle' ? '' : `next in ${humanDuration(Math.max(0, worker.nextRunAt - at))}`
+    const parked = worker.parked > 0 ? `, ${String(worker.parked)} parked` : ''
+    return [
+      { text: worker.name },
+      { text: worker.state, tone: worker.state === 'paused' || worker.state === 'stopped' ? 'warn' : 'dim' },
+      { text: `${outcome}${parked}`, tone: OUTCOME_TONE[outcome] ?? 'dim' },
+      { text: next, tone: 'dim' },
+      { text: worker.lastReason ?? '', tone: 'dim' },
+    ]
+  })
+}
+
+function flagRows(flags: readonly FlagStatus[], at: number): readonly (readonly Cell[])[] {
+  return flags.map(flag => {
+    const until = flag.override?.expiresAt
+    return [
+      { text: flag.name },
+      { text: flag.on ? 'on' : 'off', tone: flag.on ? 'good' : 'bad' },
+      { text: until === undefined ? '' : `for ${humanDuration(Math.max(0, until - at))} more`, tone: 'dim' },
+      { text: flag.on ? flag.because : `${flag.because}. ${flag.whenOff}`, tone: 'dim' },
+    ]
+  })
+}
+
+function workRows(work: readonly WorkItemStatus[], at: number): readonly (readonly Cell[])[] {
+  return work.map(item => [
+    { text: item.kind },
+    { text: item.name },
+    { text: item.id },
+    { text: item.state, tone: 'bad' },
+    { text: `for ${humanDuration(at - item.since)}`, tone: 'dim' },
+    { text: item.reason },
+  ])
+}
