@@ -8,7 +8,6 @@ import { probes, type ProbeSource, type ProbeStatus } from './index.ts'
 
 const STATUS: ProbeStatus = {
   verdict: { state: 'degraded', sentence: 'DEGRADED: vpn-panel is failing', since: 0 },
-  components: [{ name: 'store', tier: 'required', state: 'healthy', reason: '', since: 0, responseMs: 3 }, { name: 'vpn-panel', tier: 'degradable', state: 'degraded', reason: 'breaker open', since: 0 }],
   dependencies: [{ name: 'vpn-panel', breaker: 'open', calls: 7, failures: 5, refusals: 2, inFlight: 0, queued: 0, p95Ms: 31 }, { name: 'crypto-pay', breaker: 'closed', calls: 1, failures: 0, refusals: 0, inFlight: 0, queued: 0 }],
   workers: [],
   flags: [{ name: 'payments', on: false }],
@@ -16,15 +15,24 @@ const STATUS: ProbeStatus = {
   alerts: [],
 }
 
+const COMPONENTS = [
+  { name: 'store', tier: 'required', state: 'healthy', reason: '', since: 0, responseMs: 3, checkedAt: 0 },
+  { name: 'vpn-panel', tier: 'degradable', state: 'degraded', reason: 'breaker open', since: 0, responseMs: undefined, checkedAt: undefined },
+] as const
+
 interface Fake extends ProbeSource {
   phase: ProbeSource['phase']
-  health: { state: SystemState }
+  health: { state: SystemState; report: ProbeSource['health']['report'] }
   status: () => Promise<ProbeStatus>
 }
 
 function source(): Fake {
   const env = simulatedEnv()
-  return { service: 'vpn-bot', instance: 'i1', env, events: new EventBus(env), phase: 'ready', health: { state: 'healthy' }, status: async () => STATUS, metrics: () => 'up 1\n' }
+  const health: Fake['health'] = {
+    state: 'healthy',
+    report: () => ({ state: health.state, since: 0, reason: 'vpn-panel: breaker open', components: COMPONENTS, breakers: { open: 1, halfOpen: 0, closed: 1 }, durationMs: 3, at: 0 }),
+  }
+  return { service: 'vpn-bot', instance: 'i1', env, events: new EventBus(env), phase: 'ready', health, status: async () => STATUS, metrics: () => 'up 1\n' }
 }
 
 const LOCAL = { remoteAddress: '127.0.0.1' }
@@ -110,7 +118,7 @@ describe('details', () => {
     expect(await body(STRANGER)).toEqual({ status: 'degraded' })
     expect(await body(STRANGER, { authorization: 'Bearer wrong' })).toEqual({ status: 'degraded' })
     expect(await body(STRANGER, { authorization: `Bearer ${'t'.repeat(32)}` })).toMatchObject({ breakers: { open: 1, half_open: 0, closed: 1 } })
-    expect(await body(LOCAL)).toMatchObject({ verdict: 'DEGRADED: vpn-panel is failing', components: STATUS.components, breakers: { open: 1, closed: 1 } })
+    expect(await body(LOCAL)).toMatchObject({ verdict: 'DEGRADED: vpn-panel is failing', components: [{ name: 'store', response_ms: 3 }, { name: 'vpn-panel', state: 'degraded', checked_at: null }], breakers: { open: 1, closed: 1 } })
   })
 
   it('hold the startup time, counts and refusals', async () => {
@@ -120,7 +128,7 @@ describe('details', () => {
     hold.events.emit('handler.refused', { handler: 'webhook', code: 'HF_SIGNATURE_INVALID', message: '' })
     await hold.status()
     const body = async (path: string): Promise<unknown> => (await probe(get(path), LOCAL)).json()
-    expect(await body('/health/check')).toMatchObject({ startup_ms: 1234, duration_ms: expect.any(Number) as number })
+    expect(await body('/health/check')).toMatchObject({ verdict: STATUS.verdict.sentence, startup_ms: 1234, duration_ms: expect.any(Number) as number })
     expect(await body('/health/summary')).toMatchObject({ flags_off: ['payments'], components: { healthy: 1, degraded: 1 } })
     expect(await body('/health/metrics')).toMatchObject({ dependencies: [{ name: 'vpn-panel', p95_ms: 31 }, { name: 'crypto-pay', p95_ms: null }] })
     expect(await body('/health/security')).toMatchObject({ refused: { signatures: 1, bodies: 0 } })

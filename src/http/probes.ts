@@ -7,7 +7,8 @@
  *
  * Strangers are told the status only. Names, reasons and figures are for requests from this machine or with the token.
  */
-import type { BreakerState, ComponentState, Env, EventBus, SystemState, Tier } from '../core/index.ts'
+import type { BreakerState, ComponentState, Env, EventBus, SystemState } from '../core/index.ts'
+import type { Health, HealthReport } from '../health/index.ts'
 import { mount, type Mounted, type RequestInfo } from './handler.ts'
 import { isLocalRequest } from './loopback.ts'
 import { json, plainProblem } from './problem.ts'
@@ -20,8 +21,8 @@ export interface ProbeSource {
   readonly env: Pick<Env, 'now' | 'monotonic'>
   readonly events: EventBus
   readonly phase: 'starting' | 'ready' | 'draining' | 'stopped'
-  /** The state derived from the last results, read from memory. */
-  readonly health: { readonly state: SystemState }
+  /** The last results, read from memory. */
+  readonly health: Pick<Health, 'state' | 'report'>
   /** Asked in the background, never waited for by an answer. */
   status(): Promise<ProbeStatus>
   metrics(): string
@@ -30,7 +31,6 @@ export interface ProbeSource {
 /** The part of the operators' read model that probes show. */
 export interface ProbeStatus {
   readonly verdict: { readonly state: SystemState; readonly sentence: string; readonly since: number }
-  readonly components: readonly { readonly name: string; readonly tier: Tier; readonly state: ComponentState; readonly reason: string; readonly since: number; readonly responseMs?: number }[]
   readonly dependencies: readonly { readonly name: string; readonly breaker: BreakerState; readonly calls: number; readonly failures: number; readonly refusals: number; readonly inFlight: number; readonly queued: number; readonly p50Ms?: number; readonly p95Ms?: number }[]
   readonly workers: readonly { readonly name: string; readonly state: string; readonly consecutiveFailures: number; readonly parked: number }[]
   readonly flags: readonly { readonly name: string; readonly on: boolean }[]
@@ -92,15 +92,15 @@ function readiness(hold: ProbeSource, facts: LastFacts, detailed: boolean): Resp
   const { state } = hold.health
   const ready = hold.phase === 'ready' && state !== 'unavailable'
   const status = hold.phase !== 'ready' ? hold.phase : state === 'healthy' ? 'ready' : state
-  const more = detailed ? { service: hold.service, instance: hold.instance, ...sentence(facts) } : {}
+  const more = detailed ? { service: hold.service, instance: hold.instance, ...sentence(hold, facts) } : {}
   return json({ status, ...more }, ready ? {} : { status: 503, headers: { 'retry-after': RETRY_AFTER_S } })
 }
 
 /** Every component with its last result. The status code follows readiness, so that it can be alerted on. */
 function full(hold: ProbeSource, facts: LastFacts, detailed: boolean): Response {
   const begun = hold.env.monotonic()
-  const { state } = hold.health
-  const { last } = facts
+  const report = hold.health.report()
+  const { state } = report
   const body = {
     status: state,
     ...(detailed
@@ -108,11 +108,13 @@ function full(hold: ProbeSource, facts: LastFacts, detailed: boolean): Response 
           service: hold.service,
           instance: hold.instance,
           phase: hold.phase,
-          ...sentence(facts),
-          components: last?.components ?? [],
-          breakers: breakers(last),
+          ...sentence(hold, facts),
+          components: report.components.map(({ name, tier, state: now, reason, since, responseMs, checkedAt }) => ({
+            name, tier, state: now, reason, since: iso(since), response_ms: responseMs ?? null, checked_at: checkedAt === undefined ? null : iso(checkedAt),
+          })),
+          breakers: breakers(report),
+          checks_ms: report.durationMs,
           startup_ms: facts.startupMs ?? null,
-          age_ms: facts.ageMs() ?? null,
           duration_ms: Math.round((hold.env.monotonic() - begun) * 100) / 100,
         }
       : {}),
@@ -122,13 +124,14 @@ function full(hold: ProbeSource, facts: LastFacts, detailed: boolean): Response 
 
 function summary(hold: ProbeSource, facts: LastFacts): Readonly<Record<string, unknown>> {
   const { last } = facts
-  const of = (state: ComponentState): number => (last?.components ?? []).filter(component => component.state === state).length
+  const report = hold.health.report()
+  const of = (state: ComponentState): number => report.components.filter(component => component.state === state).length
   return {
     service: hold.service,
     phase: hold.phase,
-    ...sentence(facts),
+    ...sentence(hold, facts),
     components: { healthy: of('healthy'), degraded: of('degraded'), unavailable: of('unavailable'), not_configured: of('not-configured') },
-    breakers: breakers(last),
+    breakers: breakers(report),
     flags_off: (last?.flags ?? []).filter(flag => !flag.on).map(flag => flag.name),
     stuck_work: last?.work.length ?? 0,
     alerts: last?.alerts.length ?? 0,
@@ -144,13 +147,20 @@ function figures(facts: LastFacts): Readonly<Record<string, unknown>> {
   }
 }
 
-function breakers(last: ProbeStatus | undefined): { readonly open: number; readonly half_open: number; readonly closed: number } {
-  const of = (...states: readonly BreakerState[]): number => (last?.dependencies ?? []).filter(({ breaker }) => states.includes(breaker)).length
-  return { open: of('open', 'forced-open'), half_open: of('half-open'), closed: of('closed', 'forced-closed') }
+function breakers({ breakers: { open, halfOpen, closed } }: HealthReport): Readonly<Record<string, number>> {
+  return { open, half_open: halfOpen, closed }
 }
 
-function sentence(facts: LastFacts): Readonly<Record<string, unknown>> {
-  return facts.last === undefined ? {} : { verdict: facts.last.verdict.sentence, since: new Date(facts.last.verdict.since).toISOString() }
+/** The operators' sentence, once it was read; until then what the components say. */
+function sentence(hold: ProbeSource, facts: LastFacts): Readonly<Record<string, unknown>> {
+  const report = hold.health.report()
+  return facts.last === undefined
+    ? { verdict: report.reason, since: iso(report.since) }
+    : { verdict: facts.last.verdict.sentence, since: iso(facts.last.verdict.since), age_ms: facts.ageMs() ?? null }
+}
+
+function iso(at: number): string {
+  return new Date(at).toISOString()
 }
 
 function denied(): Response {
@@ -224,7 +234,7 @@ class LastFacts {
     const { rateLimited, ticketsRefused, commandsRefused, signaturesRefused, bodiesRefused } = this.#refused
     return {
       refused: { rate_limited: rateLimited, tickets: ticketsRefused, commands: commandsRefused, signatures: signaturesRefused, bodies: bodiesRefused },
-      last_refusal_at: this.#lastRefusalAt === undefined ? null : new Date(this.#lastRefusalAt).toISOString(),
+      last_refusal_at: this.#lastRefusalAt === undefined ? null : iso(this.#lastRefusalAt),
     }
   }
 }
