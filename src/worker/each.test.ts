@@ -1,0 +1,185 @@
+import { describe, expect, it } from 'vitest'
+import { EventBus, HoldfastError, type HoldfastEvent } from '../core/index.ts'
+import type { Database, MemoryTx } from '../store/index.ts'
+import { memory, memoryDisk } from '../store/memory/index.ts'
+import { simulatedEnv } from '../testing/simulated-env.ts'
+import { localItems, storedItems, worker, type EachResult, type ItemLedger, type WorkerContext, type WorkerOptions } from './index.ts'
+
+type Kind = 'in the store' | 'in the process'
+const KINDS: readonly Kind[] = ['in the store', 'in the process']
+
+async function world(kind: Kind = 'in the process') {
+  const env = simulatedEnv()
+  const events = new EventBus(env)
+  const seen: HoldfastEvent[] = []
+  events.onAny(event => { seen.push(event) })
+  const database: Database<MemoryTx> = await memory(memoryDisk()).open({ env, events, service: 'test' })
+  const kit = { env, events, service: 'test', instance: 'i', database: () => database }
+  const items: ItemLedger = kind === 'in the store' ? storedItems(kit) : localItems(env)
+  const make = (run: (context: WorkerContext) => Promise<unknown>, change: Partial<WorkerOptions> = {}) =>
+    worker('activation', { every: '5m', safeSleep: '10s', maxAttempts: 3, runbook: 'activation-failed', run, ...change }, kit, { items })
+  return { env, seen, items, make, iterations: () => seen.filter(event => event.name === 'worker.iteration').map(event => event.data) }
+}
+
+describe.each(KINDS)('an item that fails (attempts kept %s)', kind => {
+  it('never stops the others, waits longer each time, and is parked after its attempts', async () => {
+    const { env, seen, items, make, iterations } = await world(kind)
+    const tries: [string, number, number][] = []
+    const loop = make(({ each }) => each(['good', 'poison', 'fine'], String, async (item, { attempt }) => {
+      tries.push([item, attempt, env.monotonic()])
+      if (item === 'poison') throw new TypeError('cannot read tariff of null')
+    }))
+    loop.start()
+    await env.advance('10m')
+    expect(tries.filter(([item]) => item === 'poison')).toEqual([['poison', 1, 0], ['poison', 2, 10_000], ['poison', 3, 30_000]])
+    expect(tries.filter(([item]) => item === 'fine').length).toBeGreaterThan(3)
+    expect(iterations()[0]).toMatchObject({ outcome: 'degraded', reason: '1 of 3 items failed', done: 2, failed: 1, parked: 0 })
+    expect(seen.filter(event => event.name === 'worker.item.failed').map(event => [event.data.attempt, event.data.failure])).toEqual([[1, 'defect'], [2, 'defect'], [3, 'defect']])
+    expect(seen.filter(event => event.name === 'worker.item.parked').map(event => event.data)).toEqual([{ worker: 'activation', item: 'poison', attempts: 3, message: 'cannot read tariff of null', runbook: 'activation-failed' }])
+    expect(loop.snapshot()).toMatchObject({ parked: 1, lastOutcome: 'ok' })
+    expect(await items.list(undefined, 10)).toMatchObject([{ worker: 'activation', item: 'poison', condition: 'parked', attempts: 3 }])
+    await loop.stop()
+  })
+
+  it('and then succeeds leaves no trace', async () => {
+    const { env, items, make } = await world(kind)
+    let broken = true
+    const loop = make(({ each }) => each(['a'], String, async () => { if (broken) throw new Error('once') }))
+    loop.start()
+    await env.settle()
+    expect(await items.list('activation', 10)).toHaveLength(1)
+    broken = false
+    await env.advance('10s')
+    expect(await items.list('activation', 10)).toEqual([])
+    await loop.stop()
+  })
+
+  it('parked comes back by an operator\'s retry with all its attempts, or never by discard', async () => {
+    const { env, items, make } = await world(kind)
+    let tries = 0
+    const loop = make(({ each }) => each(['a'], String, async () => { tries += 1; throw new Error('x') }), { maxAttempts: 1 })
+    loop.start()
+    await env.advance('20m')
+    expect(tries).toBe(1)
+    expect(await loop.retry('a')).toBe(true)
+    await env.advance('10s')
+    expect([tries, loop.snapshot().parked]).toEqual([2, 1])
+    expect(await loop.discard('a')).toBe(true)
+    await env.advance('1h')
+    expect(tries).toBe(2)
+    expect(await items.list('activation', 10)).toMatchObject([{ condition: 'discarded' }])
+    expect([await loop.retry('b'), await loop.discard('b')]).toEqual([false, false])
+    await loop.stop()
+  })
+})
+
+describe('a batch', () => {
+  it('in which all fail is a failed iteration', async () => {
+    const { env, make, iterations } = await world()
+    const loop = make(({ each }) => each(['a', 'b'], String, async () => { throw new Error('x') }))
+    loop.start()
+    await env.settle()
+    expect(iterations()).toMatchObject([{ outcome: 'failed', reason: '2 items failed' }])
+    await loop.stop()
+  })
+
+  it.each(['HF_BREAKER_OPEN', 'HF_SWITCHED_OFF', 'HF_STORE_UNAVAILABLE', 'HF_OVERLOADED'] as const)('ends at %s without blaming an item', async code => {
+    const { env, items, make, iterations } = await world()
+    const tries: number[] = []
+    const loop = make(({ each }) => each([1, 2, 3], String, async item => {
+      tries.push(item)
+      if (item === 2) throw new HoldfastError(code, { message: 'not now' })
+    }))
+    loop.start()
+    await env.settle()
+    expect(tries).toEqual([1, 2])
+    expect(await items.list('activation', 10)).toEqual([])
+    expect(iterations()).toMatchObject([{ outcome: 'degraded', reason: 'not now', done: 1, failed: 0 }])
+    await loop.stop()
+  })
+
+  it('runs at most as many at a time as it may, and takes asynchronous sources', async () => {
+    const { env, make } = await world()
+    let inside = 0
+    let most = 0
+    let closed = false
+    async function* source() {
+      try {
+        for (let index = 0; index < 10; index++) {
+          await env.sleep(1)
+          yield index
+        }
+      } finally {
+        closed = true
+      }
+    }
+    let result: EachResult | undefined
+    const loop = make(async ({ each }) => {
+      result = await each(source(), String, async () => {
+        inside += 1
+        most = Math.max(most, inside)
+        await env.sleep(100)
+        inside -= 1
+      }, { concurrency: 3 })
+    })
+    loop.start()
+    await env.advance('1s')
+    expect([most, closed, result]).toEqual([3, true, { done: 10, failed: 0, parked: 0, waiting: 0, postponed: 0 }])
+    await loop.stop()
+  })
+
+  it('whose item hangs goes on after the deadline; the item counts as failed and is not begun beside itself', async () => {
+    const { env, seen, make } = await world()
+    const begun: string[] = []
+    const loop = make(({ each }) => each(['hung', 'fine'], String, async item => {
+      begun.push(item)
+      if (item === 'hung') await new Promise(() => undefined)
+    }), { deadline: '20s', every: '30s' })
+    loop.start()
+    await env.advance('10m')
+    expect(begun.filter(item => item === 'hung')).toHaveLength(1)
+    expect(begun.filter(item => item === 'fine').length).toBeGreaterThan(5)
+    expect(seen.filter(event => event.name === 'worker.item.failed').map(event => event.data)).toMatchObject([{ item: 'hung', attempt: 1, failure: 'dependency_error' }])
+    await loop.stop()
+  })
+
+  it('whose source throws fails the iteration, whose source hangs is cut at the deadline', async () => {
+    const { env, make, iterations } = await world()
+    async function* broken() {
+      yield 1
+      throw new Error('cursor lost')
+    }
+    const throwing = make(({ each }) => each(broken(), String, async () => undefined))
+    throwing.start()
+    await env.settle()
+    expect(iterations().at(-1)).toMatchObject({ outcome: 'failed', reason: 'cursor lost', done: 1 })
+    await throwing.stop()
+    const hanging = make(({ each }) => each({ [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => undefined) }) }, String, async () => undefined), { deadline: '20s' })
+    hanging.start()
+    await env.advance('22s')
+    expect(iterations().at(-1)).toMatchObject({ outcome: 'failed' })
+    await hanging.stop()
+  })
+
+  it('says what failed even when the attempt cannot be counted, and the iteration fails', async () => {
+    const { env, seen, items, make, iterations } = await world()
+    const original = items.fail.bind(items)
+    Object.assign(items, { fail: () => Promise.reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' })) })
+    const loop = make(({ each }) => each(['a'], String, async () => { throw new Error('real trouble') }))
+    loop.start()
+    await env.settle()
+    expect(seen.filter(event => event.name === 'worker.item.failed').map(event => event.data.message)).toEqual(['real trouble'])
+    expect(iterations()).toMatchObject([{ outcome: 'failed', reason: 'away' }])
+    Object.assign(items, { fail: original })
+    await loop.stop()
+  })
+
+  it('refuses a concurrency that is none', async () => {
+    const { env, make, iterations } = await world()
+    const loop = make(({ each }) => each(['a'], String, async () => undefined, { concurrency: 0 }))
+    loop.start()
+    await env.settle()
+    expect(iterations()).toMatchObject([{ outcome: 'failed', error: { code: 'HF_OPTION_INVALID' } }])
+    await loop.stop()
+  })
+})
