@@ -75,7 +75,7 @@ function dependencyRows(dependencies: readonly DependencyStatus[], at: number): 
 }
 
 function breakerCell({ breaker, forced, retryAfterMs }: DependencyStatus, at: number): Cell {
-  if (forced !== undefined) return { text: `${breaker === 'forced-open' ? 'forced open' : 'forced closed'} by ${forced.by} for ${humanDuration(forced.until - at)}: ${forced.reason}`, tone: 'warn' }
+  if (forced !== undefined) return { text: `${breaker === 'forced-open' ? 'forced open' : 'forced closed'} by ${forced.by}${forced.until === undefined ? '' : ` for ${humanDuration(forced.until - at)}`}: ${forced.reason}`, tone: 'warn' }
   if (breaker === 'closed') return { text: 'answers', tone: 'good' }
   if (breaker === 'half-open') return { text: 'being tried again', tone: 'warn' }
   return { text: retryAfterMs === undefined ? 'left alone' : `left alone, tried again in ${humanDuration(retryAfterMs)}`, tone: 'bad' }
