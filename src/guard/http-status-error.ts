@@ -51,7 +51,8 @@ export function parseRetryAfter(value: string | null | undefined, now: number | 
   const text = value?.trim() ?? ''
   if (text === '') return undefined
   if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text) * 1_000)
-  const at = Date.parse(text)
+  // Each of HTTP's date formats begins with the day's name; Date.parse alone takes '-1' for a year.
+  const at = /^[A-Za-z]/.test(text) ? Date.parse(text) : Number.NaN
   if (Number.isNaN(at) || now === undefined) return undefined
   return Math.max(0, Math.ceil(at - now))
 }

@@ -40,6 +40,8 @@ export function afterResult(health: ComponentHealth, tier: Tier, result: CheckRe
   const failed = result.kind === 'failed' ? health.failed + 1 : 0
   const stays = health.known && health.state === 'healthy' && bad < HYSTERESIS.badToLeave
   if (stays) return { ...health, bad, failed }
-  const unavailable = tier === 'required' && failed >= HYSTERESIS.badToLeave
+  // What is known to be away (it said so itself) does not get better by failing a check.
+  const stillAway = result.kind === 'failed' && health.known && health.state === 'unavailable'
+  const unavailable = stillAway || (tier === 'required' && failed >= HYSTERESIS.badToLeave)
   return { state: unavailable ? 'unavailable' : 'degraded', reason: result.reason, known: true, bad, failed }
 }

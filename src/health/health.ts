@@ -139,19 +139,15 @@ class ComponentsHealth implements Health {
   follow(dependency: string, tier: Tier): void {
     this.#breakers.set(dependency, 'closed')
     this.set(dependency, tier, 'healthy', 'its breaker is closed')
-    this.#unlisten ??= this.#kit.events.on('breaker.changed', ({ data }) => {
-      if (!this.#breakers.has(data.dependency)) return
-      this.#breakers.set(data.dependency, data.to)
-      const passes = data.to === 'closed' || data.to === 'forced-closed'
-      this.set(data.dependency, this.#components.get(data.dependency)?.tier ?? tier, passes ? 'healthy' : 'degraded', `its breaker is ${data.to}: ${data.reason}`)
-    })
+    this.#listen()
   }
 
   async start(): Promise<void> {
     if (this.#started) return
     this.#started = true
     this.#heartbeat.start()
-    await Promise.all([...this.#components.values()].map(component => component.run?.start()))
+    this.#listen()
+    await Promise.all([...this.#components.values()].map(async component => component.run?.start()))
   }
 
   async stop(): Promise<void> {
@@ -159,7 +155,7 @@ class ComponentsHealth implements Health {
     this.#heartbeat.stop()
     this.#unlisten?.()
     this.#unlisten = undefined
-    await Promise.all([...this.#components.values()].map(component => component.run?.stop()))
+    await Promise.all([...this.#components.values()].map(async component => component.run?.stop()))
   }
 
   async refresh(name?: string): Promise<void> {
@@ -167,7 +163,7 @@ class ComponentsHealth implements Health {
       throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no component is called ${JSON.stringify(name)}; there is ${[...this.#components.keys()].join(', ')}`, context: { kind: 'component', name } })
     }
     const chosen = [...this.#components.values()].filter(component => name === undefined || component.name === name)
-    await Promise.all(chosen.map(component => component.run?.runNow()))
+    await Promise.all(chosen.map(async component => component.run?.runNow()))
   }
 
   report(): HealthReport {
@@ -192,6 +188,16 @@ class ComponentsHealth implements Health {
 
   live(): Liveness {
     return this.#heartbeat.look()
+  }
+
+  #listen(): void {
+    this.#unlisten ??= this.#kit.events.on('breaker.changed', ({ data }) => {
+      const component = this.#components.get(data.dependency)
+      if (component === undefined || !this.#breakers.has(data.dependency)) return
+      this.#breakers.set(data.dependency, data.to)
+      const passes = data.to === 'closed' || data.to === 'forced-closed'
+      this.set(data.dependency, component.tier, passes ? 'healthy' : 'degraded', `its breaker is ${data.to}: ${data.reason}`)
+    })
   }
 
   #checked(name: string, result: CheckResult, responseMs: number): void {

@@ -129,6 +129,7 @@ describe('more keys than places', () => {
     for (let key = 0; key < 100; key += 1) expect(limited.takeSync(`victim-${String(key)}`).ok).toBe(true)
     for (let key = 0; key < 2_000; key += 1) limited.takeSync(`flood-${String(key)}`)
     expect(limited.snapshot().keys).toBeLessThanOrEqual(100)
+    expect(limited.snapshot().merged).toBeGreaterThan(1_500)
     for (let key = 0; key < 100; key += 1) expect(limited.takeSync(`victim-${String(key)}`).ok, String(key)).toBe(false)
     for (let key = 0; key < 2_000; key += 1) expect(limited.takeSync(`flood-${String(key)}`).ok, String(key)).toBe(false)
   })

@@ -45,6 +45,8 @@ export interface LimitSnapshot {
   readonly burst: number
   /** Keys that have a bucket of their own now. */
   readonly keys: number
+  /** Used-up buckets that had to give up their place; keys that share with them are over-counted for a while. */
+  readonly merged: number
   readonly allowed: number
   readonly refused: number
   /** Decisions made by `onStoreError`. */
@@ -145,7 +147,7 @@ class MemoryLimit implements Limit {
   snapshot(): LimitSnapshot {
     const { limit, perMs, burst } = this.#rules
     return {
-      name: this.name, limit, perMs, burst, keys: this.#buckets.size,
+      name: this.name, limit, perMs, burst, keys: this.#buckets.size, merged: this.#buckets.merged,
       allowed: this.#allowed, refused: this.#refused, sharedFailures: this.#sharedFailures, lastRefusal: this.#lastRefusal,
     }
   }

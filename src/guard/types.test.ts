@@ -1,0 +1,52 @@
+import { describe, expect, expectTypeOf, it } from 'vitest'
+import { EventBus, type Outcome } from '../core/index.ts'
+import { createHealth } from '../health/index.ts'
+import { limit } from '../limits/index.ts'
+import { simulatedEnv } from '../testing/simulated-env.ts'
+import { dependency, type Dependency } from './index.ts'
+
+/** Compiled by `tsc` with the rest: a line that is refused no longer makes its `@ts-expect-error` an error. */
+function refusedAtCompileTime(panel: Dependency): void {
+  // @ts-expect-error no unit
+  dependency('x', { tier: 'required', runbook: 'r', timeout: 3000 })
+  // @ts-expect-error unit misspelt
+  dependency('x', { tier: 'required', runbook: 'r', timeout: '3sec' })
+  // @ts-expect-error option misspelt
+  dependency('x', { tier: 'required', runbook: 'r', retry: { attemps: 3 } })
+  // @ts-expect-error no runbook
+  dependency('x', { tier: 'required' })
+  // @ts-expect-error no such tier
+  dependency('x', { tier: 'vital', runbook: 'r' })
+  // @ts-expect-error effect not declared
+  void panel.call('x', {}, () => 1)
+  // @ts-expect-error no such effect
+  void panel.call('x', { effect: 'maybe' }, () => 1)
+  // @ts-expect-error a once call can't be retried
+  void panel.call('x', { effect: 'once', retry: { attempts: 2 } }, () => 1)
+  // @ts-expect-error a once call can't be hedged
+  void panel.call('x', { effect: 'once', hedge: { after: '1s' } }, () => 1)
+  // @ts-expect-error a retry that isn't there yet is no silent option
+  void panel.call('x', { effect: 'read', hedge: { after: '1s' } }, () => 1)
+  // @ts-expect-error forcing says why and who
+  panel.force('open', { reason: 'x' })
+  const kit = { env: simulatedEnv(), events: new EventBus(simulatedEnv()) }
+  // @ts-expect-error no unit
+  limit('x', { limit: 1, per: 60 }, kit)
+  // @ts-expect-error no such behaviour
+  limit('x', { limit: 1, per: '60s', onStoreError: 'panic' }, kit)
+  // @ts-expect-error a check needs a timeout
+  createHealth(kit).check('x', { tier: 'required', every: '5s', check: async () => undefined })
+  // @ts-expect-error durations have units
+  createHealth(kit).check('x', { tier: 'required', every: '5s', timeout: 1000, check: async () => undefined })
+}
+
+describe('the types', () => {
+  it('carry the name of the dependency and the value of the work', () => {
+    expect(refusedAtCompileTime).toBeTypeOf('function')
+    const panel = dependency('vpn-panel', { tier: 'degradable', runbook: 'r' })
+    expectTypeOf(panel.name).toEqualTypeOf<'vpn-panel'>()
+    expectTypeOf(panel.call('x', { effect: 'once' }, async () => 42)).toEqualTypeOf<Promise<number>>()
+    expectTypeOf(panel.try('x', { effect: 'read', retry: { attempts: 2 } }, () => 'a')).toEqualTypeOf<Promise<Outcome<string>>>()
+    expect(panel.name).toBe('vpn-panel')
+  })
+})
