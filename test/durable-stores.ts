@@ -41,8 +41,8 @@ const TIMES: Readonly<Record<string, readonly string[]>> = {
   lease: ['expires_at'],
   once_record: ['lease_until', 'updated_at', 'expires_at'],
   inbox_row: ['wake_at', 'lease_until', 'received_at', 'expires_at'],
-  outbox_message: ['wake_at', 'send_before', 'created_at', 'expires_at'],
-  outbox_lane: ['lease_until', 'paused_until'],
+  outbox_message: ['wake_at', 'send_before', 'updated_at', 'expires_at'],
+  outbox_sender: ['lease_until', 'paused_until'],
   saga_run: ['lease_until', 'wake_at', 'started_at', 'updated_at', 'expires_at'],
 }
 
