@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { EventBus, type HoldfastError } from '../core/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { breaker, compose, concurrencyLimit, deadline, retry, timeout, type GuardKit, type Policy } from './index.ts'
 
 const TRANSIENT = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })

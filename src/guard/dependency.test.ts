@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { EventBus, HoldfastError, withContext, type HoldfastEvent } from '../core/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { dependency, HttpStatusError, type Attempt, type Dependency, type DependencyOptions } from './index.ts'
 
 const READ = { effect: 'read' } as const

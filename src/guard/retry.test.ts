@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { simulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv } from '../testing/index.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { backoffMs, Pause, resolveRetry } from './retry.ts'
 

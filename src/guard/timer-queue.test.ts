@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { TimerEntry, timerQueue, TimerQueue } from './timer-queue.ts'
 
 class Probe extends TimerEntry {

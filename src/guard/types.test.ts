@@ -1,8 +1,5 @@
 import { describe, expect, expectTypeOf, it } from 'vitest'
-import { EventBus, type Outcome } from '../core/index.ts'
-import { createHealth } from '../health/index.ts'
-import { limit } from '../limits/index.ts'
-import { simulatedEnv } from '../testing/simulated-env.ts'
+import type { Outcome } from '../core/index.ts'
 import { dependency, type Dependency } from './index.ts'
 
 /** Compiled by `tsc` with the rest: a line that is refused no longer makes its `@ts-expect-error` an error. */
@@ -25,19 +22,10 @@ function refusedAtCompileTime(panel: Dependency): void {
   void panel.call('x', { effect: 'once', retry: { attempts: 2 } }, () => 1)
   // @ts-expect-error a once call can't be hedged
   void panel.call('x', { effect: 'once', hedge: { after: '1s' } }, () => 1)
-  // @ts-expect-error a retry that isn't there yet is no silent option
+  // @ts-expect-error hedging isn't there yet, and is no option that does nothing
   void panel.call('x', { effect: 'read', hedge: { after: '1s' } }, () => 1)
   // @ts-expect-error forcing says why and who
   panel.force('open', { reason: 'x' })
-  const kit = { env: simulatedEnv(), events: new EventBus(simulatedEnv()) }
-  // @ts-expect-error no unit
-  limit('x', { limit: 1, per: 60 }, kit)
-  // @ts-expect-error no such behaviour
-  limit('x', { limit: 1, per: '60s', onStoreError: 'panic' }, kit)
-  // @ts-expect-error a check needs a timeout
-  createHealth(kit).check('x', { tier: 'required', every: '5s', check: async () => undefined })
-  // @ts-expect-error durations have units
-  createHealth(kit).check('x', { tier: 'required', every: '5s', timeout: 1000, check: async () => undefined })
 }
 
 describe('the types', () => {

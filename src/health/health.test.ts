@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { EventBus, type HoldfastEvent } from '../core/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { createHealth, type Health, type HealthCheckOptions } from './index.ts'
 
 function aHealth(): { env: SimulatedEnv; events: EventBus; health: Health; seen: HoldfastEvent[] } {

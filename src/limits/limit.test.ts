@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { EventBus, type HoldfastEvents } from '../core/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
+import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { limit, type Limit, type LimitOptions, type SharedBuckets } from './index.ts'
 
 function aLimit(options: Partial<LimitOptions> = {}, shared?: SharedBuckets): { env: SimulatedEnv; limited: Limit; refusals: HoldfastEvents['limit.refused'][] } {
