@@ -21,6 +21,8 @@ export interface VpnPanelOptions {
 export interface PanelUser {
   readonly username: string
   readonly uuid: string
+  /** Where Marzban keeps the id of a VLESS account; the same as `uuid`. */
+  readonly proxies: { readonly vless: { readonly id: string } }
   readonly status: 'active' | 'disabled' | 'limited' | 'expired'
   /** Unix seconds; 0 is never. */
   readonly expire: number
@@ -225,7 +227,7 @@ class VpnPanel implements VpnPanelSimulator {
   #shown(row: Row): PanelUser {
     const { username, uuid, expire, dataLimit, disabled, note, createdAt } = row
     return {
-      username, uuid, status: disabled ? 'disabled' : expire > 0 && expire * 1_000 <= this.#env.now() ? 'expired' : 'active',
+      username, uuid, proxies: { vless: { id: uuid } }, status: disabled ? 'disabled' : expire > 0 && expire * 1_000 <= this.#env.now() ? 'expired' : 'active',
       expire, data_limit: dataLimit, used_traffic: 0, note, created_at: new Date(createdAt).toISOString(),
       links: [`vless://${uuid}@vpn.example.com:443?encryption=none&security=reality&type=tcp&sni=example.com#${username}`],
       subscription_url: `https://vpn.example.com/sub/${username}`,
@@ -275,7 +277,7 @@ interface CheckedUser {
 
 function check(body: unknown, create: boolean): CheckedUser | Refusal {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return invalid('body', 'Input should be a valid dictionary')
-  const { username, uuid, expire, data_limit: dataLimit, status, note } = body as Readonly<Record<string, unknown>>
+  const { username, expire, data_limit: dataLimit, status, note, proxies, uuid = vlessId(proxies) } = body as Readonly<Record<string, unknown>>
   if (create && (typeof username !== 'string' || !USERNAME.test(username))) {
     return invalid('username', 'Username only can be 3 to 32 characters and contain a-z, 0-9, and underscores in between.')
   }
@@ -287,6 +289,12 @@ function check(body: unknown, create: boolean): CheckedUser | Refusal {
     ...(typeof username === 'string' ? { username } : {}), ...(typeof uuid === 'string' ? { uuid } : {}), ...(typeof expire === 'number' ? { expire } : {}),
     ...(typeof dataLimit === 'number' ? { dataLimit } : {}), ...(typeof status === 'string' ? { status } : {}), ...(typeof note === 'string' ? { note } : {}),
   }
+}
+
+/** `{"vless":{"id":"..."}}` */
+function vlessId(proxies: unknown): unknown {
+  const vless: unknown = typeof proxies === 'object' && proxies !== null && 'vless' in proxies ? proxies.vless : undefined
+  return typeof vless === 'object' && vless !== null && 'id' in vless ? vless.id : undefined
 }
 
 function invalid(field: string, message: string): Refusal {

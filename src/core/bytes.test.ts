@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { readBody, sameSecret } from './bytes.ts'
 
-const post = (body: BodyInit, headers: Record<string, string> = {}): Request =>
+const post = (body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>, headers: Record<string, string> = {}): Request =>
   new Request('http://x.test/', { method: 'POST', body, headers, duplex: 'half' })
 
 describe('readBody', () => {

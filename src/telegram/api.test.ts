@@ -1,10 +1,10 @@
 import { Api, GrammyError } from 'grammy'
 import { describe, expect, it } from 'vitest'
 import { EventBus, isHoldfastError } from '../core/index.ts'
+import { failureVerdict } from '../durable/index.ts'
 import { dependency } from '../guard/index.ts'
 import { simulatedEnv } from '../testing/simulated-env.ts'
 import { effectOf, guardedApi, telegramApi } from './api.ts'
-import { surelyNotSent } from './errors.ts'
 
 const TOKEN = '123456:SECRET-token'
 
@@ -86,19 +86,19 @@ describe('the guarded api', () => {
 
 describe('what became of a message', () => {
   it.each([
-    ['a refused connection', true, undefined],
-    ['an answer that came too late', false, () => new Promise<Response>(() => undefined)],
-    ['a broken connection', false, () => { throw Object.assign(new TypeError('fetch failed'), { cause: { code: 'ECONNRESET' } }) }],
-    ['a 502 in between', false, () => new Response('', { status: 502 })],
-    ['a 429', true, () => no(429, 'Too Many Requests', { retry_after: 1 })],
-    ['a 400', true, () => no(400, 'Bad Request: message text is empty')],
-    ['a blocked bot', true, () => no(403, 'Forbidden: bot was blocked by the user')],
-  ])('after %s is known to be "not sent": %s', async (_, known, answer) => {
+    ['a refused connection', 'not-applied', undefined],
+    ['an answer that came too late', 'ambiguous', () => new Promise<Response>(() => undefined)],
+    ['a broken connection', 'ambiguous', () => { throw Object.assign(new TypeError('fetch failed'), { cause: { code: 'ECONNRESET' } }) }],
+    ['a 502 in between', 'ambiguous', () => new Response('', { status: 502 })],
+    ['a 429', 'not-applied', () => no(429, 'Too Many Requests', { retry_after: 1 })],
+    ['a 400', 'refused', () => no(400, 'Bad Request: message text is empty')],
+    ['a blocked bot', 'refused', () => no(403, 'Forbidden: bot was blocked by the user')],
+  ])('after %s is %s', async (_, verdict, answer) => {
     const { env, api, outcome } = world(answer ?? (() => Response.json({})))
     if (answer === undefined) env.unserve('http://telegram.test')
     const error = await outcome(api.sendMessage(42, 'x'))
     expect(error).toBeInstanceOf(Error)
-    expect(surelyNotSent(error)).toBe(known)
+    expect(failureVerdict(error)).toBe(verdict)
   })
 
   it('after our own refusal is known', async () => {
@@ -106,7 +106,7 @@ describe('what became of a message', () => {
     guarded.force('open', { reason: 'test', by: 'test' })
     const error = await outcome(api.sendMessage(42, 'x'))
     expect(isHoldfastError(error) && error.code).toBe('HF_BREAKER_OPEN')
-    expect(surelyNotSent(error)).toBe(true)
+    expect(failureVerdict(error)).toBe('not-applied')
   })
 })
 

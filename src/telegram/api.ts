@@ -6,7 +6,7 @@
  * idempotency keys); what reads, answers, sets, edits or deletes may be. The token never appears in an error.
  * Not here: uploads (files go by id or URL), flood control (the outbox pauses its lanes).
  */
-import type { Api, RawApi, Transformer } from 'grammy'
+import type { Api, Transformer } from 'grammy'
 import { HoldfastError, type Effect, type Env } from '../core/index.ts'
 import { HttpStatusError, type Dependency } from '../guard/index.ts'
 import { isHarmless, telegramError, type TelegramRefusal } from './errors.ts'
@@ -70,9 +70,9 @@ export function telegramApi({ dependency, env, token, apiRoot = 'https://api.tel
 /** Routes every call of a grammY `bot.api` (and of every `ctx.api`) through the guarded API. Returns the same api. */
 export function guardedApi(api: Api, telegram: TelegramApi): Api {
   const transformer: Transformer = async (_previous, method, payload, signal) => {
-    const answer = await telegram.call(method, payload as Readonly<Record<string, unknown>>, signal)
-    // The two shapes are the same on the wire; grammY turns `ok: false` into its GrammyError.
-    return answer as Awaited<ReturnType<Transformer<RawApi>>> as never
+    // grammY's signal is the standard one by another declaration, and so is its answer: `ok: false` becomes its GrammyError.
+    const answer = await telegram.call(method, payload, signal as unknown as AbortSignal | undefined)
+    return answer as never
   }
   api.config.use(transformer)
   return api

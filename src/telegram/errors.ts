@@ -4,7 +4,7 @@
  * Texts are those of the Bot API server (its source is the only place that lists them). What is not named here is
  * passed on as it came, in the Bot API's own shape.
  */
-import { HoldfastError, isHoldfastError } from '../core/index.ts'
+import { HoldfastError } from '../core/index.ts'
 
 /** A Bot API answer that is no success. */
 export interface TelegramRefusal {
@@ -45,24 +45,4 @@ export function telegramError(method: string, refusal: TelegramRefusal): Holdfas
     return new HoldfastError('HF_MESSAGE_UNREACHABLE', { message: `${method}: ${refusal.description}`, context, stackless: true })
   }
   return undefined
-}
-
-/** Codes of connections that were never made: not a byte of the request has left. */
-const NEVER_CONNECTED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT', 'CONNECT_TIMEOUT'])
-/** Refusals of our own guard before anything was sent. */
-const NEVER_TRIED: ReadonlySet<string> = new Set(['HF_BREAKER_OPEN', 'HF_OVERLOADED', 'HF_SWITCHED_OFF', 'HF_STOPPING', 'HF_CALL_IN_TX', 'HF_NOT_STARTED'])
-
-/**
- * Whether a failed call surely had no effect: the connection was never made, our own guard refused it, or Telegram
- * answered that it did nothing. False means "unknown": it may have been carried out, and a message must not be sent again.
- */
-export function surelyNotSent(error: unknown): boolean {
-  for (let inner: unknown = error, depth = 0; depth < 6 && typeof inner === 'object' && inner !== null; depth += 1) {
-    if (isHoldfastError(inner) && (NEVER_TRIED.has(inner.code) || inner.code === 'HF_RATE_LIMITED' || inner.code === 'HF_MESSAGE_UNREACHABLE')) return true
-    const { code, error_code: answered } = inner as { readonly code?: unknown; readonly error_code?: unknown }
-    if (typeof code === 'string' && NEVER_CONNECTED.has(code)) return true
-    if (typeof answered === 'number' && answered >= 400 && answered < 500) return true
-    inner = inner instanceof Error ? inner.cause : undefined
-  }
-  return false
 }

@@ -11,7 +11,7 @@ describe('an update', () => {
     const press = facts({ update_id: 2, callback_query: { id: 'q', from: anna, chat_instance: 'x', message: { message_id: 1, date: 1, chat: { id: 42 } } } })
     expect(message.lane).toBe('user:42')
     expect(press.lane).toBe(message.lane)
-    expect([message.priority, press.priority]).toEqual([2, 1])
+    expect([message.priority, press.priority]).toEqual([100, 50])
     expect(press).toMatchObject({ kind: 'callback_query', userId: '42', chatId: '42', language: 'ru' })
   })
 

@@ -16,8 +16,8 @@ export interface UpdateFacts {
   readonly chatId: string | undefined
   readonly language: string | undefined
   readonly lane: string
-  /** 0 goes first. */
-  readonly priority: 0 | 1 | 2
+  /** Of the inbox: 0 goes first, 100 is ordinary. */
+  readonly priority: number
 }
 
 interface Person { readonly id?: unknown; readonly language_code?: unknown }
@@ -25,8 +25,9 @@ interface Body { readonly from?: Person; readonly user?: Person; readonly user_c
 
 /** Reads with care: whatever is sent to the webhook by whoever knows the secret must not throw here. */
 export function updateFacts(update: Update): UpdateFacts {
-  const [kind, value] = Object.entries(update).find(([key, item]) => key !== 'update_id' && typeof item === 'object' && item !== null) ?? ['unknown', undefined]
-  const body = (value ?? {}) as Body
+  const entries: readonly (readonly [string, unknown])[] = Object.entries(update)
+  const [kind, value] = entries.find(([key, item]) => key !== 'update_id' && typeof item === 'object' && item !== null) ?? ['unknown', {}]
+  const body = value as Body
   const person = body.from ?? body.user
   const userId = idOf(person?.id)
   const chatId = idOf(body.chat?.id) ?? idOf(body.message?.chat?.id) ?? idOf(body.user_chat_id)
@@ -36,7 +37,7 @@ export function updateFacts(update: Update): UpdateFacts {
   return {
     kind, userId, chatId: chatId ?? userId, language,
     lane: beforePayment ? `pre-checkout:${owner}` : `user:${owner}`,
-    priority: beforePayment ? 0 : kind === 'callback_query' ? 1 : 2,
+    priority: beforePayment ? 0 : kind === 'callback_query' ? 50 : 100,
   }
 }
 

@@ -6,12 +6,13 @@
  * nothing. Handling happens later, from the inbox (./processing.ts): a slow handler never makes Telegram repeat.
  */
 import type { Update } from 'grammy/types'
-import { type EventBus, HoldfastError, isHoldfastError, type Json, messageOf, readBody, sameSecret, type Size, sizeBytes } from '../core/index.ts'
+import { type EventBus, HoldfastError, isHoldfastError, type Json, messageOf, readBody, sameSecret, type Size, sizeBytes, withContext } from '../core/index.ts'
 import type { Inbox } from '../durable/index.ts'
 import { correlationOf, updateFacts } from './update.ts'
 
 export interface TelegramWebhookOptions {
-  readonly inbox: Pick<Inbox<never>, 'receive'>
+  /** `hold.inbox` */
+  readonly inbox: Pick<Inbox<never>, 'claim'>
   /** `secret_token` of setWebhook: 1 to 256 of A-Z a-z 0-9 _ -. There is no way to leave it out. */
   readonly secret: string
   readonly events?: EventBus
@@ -54,7 +55,8 @@ export function telegramWebhook(options: TelegramWebhookOptions): (request: Requ
     if (update === undefined) return refuse(400, 'HF_BODY_INVALID', 'expected an update: a JSON object with an integer update_id')
     const { lane, priority } = updateFacts(update)
     try {
-      await inbox.receive({ source: TELEGRAM_SOURCE, id: String(update.update_id), lane, priority, payload: update as unknown as Json, correlationId: correlationOf(update) })
+      const message = { source: TELEGRAM_SOURCE, id: String(update.update_id), lane, priority, payload: update as unknown as Json }
+      await withContext({ correlationId: correlationOf(update), component: 'telegram webhook' }, () => inbox.claim(message))
       return new Response(null, { status: 200 })
     } catch (error) {
       const failure = isHoldfastError(error) ? error.failure : 'defect'

@@ -75,6 +75,8 @@ export interface Shop<Tx> {
   claimRemoval(tx: Tx, id: string, claimForMs: number): Promise<Subscription | undefined>
   /** The key is gone from the panel. Only then does the status say so. */
   recordRemoval(tx: Tx, removed: { readonly id: string; readonly generation: number }): Promise<Subscription | undefined>
+  /** The removal came to nothing for now: whoever comes next may begin at once. */
+  releaseRemoval(tx: Tx, released: { readonly id: string; readonly run: number; readonly message: string }): Promise<void>
   /** Marks the subscription for removal whatever it paid for. */
   revoke(tx: Tx, customerId: string): Promise<'revoking' | 'already' | 'nothing'>
 
@@ -244,6 +246,11 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       const after = afterRemoval(before, await rows.now(tx))
       await rows.saveSubscription(tx, after)
       return after
+    },
+    async releaseRemoval(tx, { id, run, message }) {
+      const before = await rows.lockSubscription(tx, id)
+      if (before === undefined || before.runs !== run || (before.status !== 'expiring' && before.status !== 'revoking')) return
+      await rows.saveSubscription(tx, { ...before, claimedUntil: 0, lastError: message })
     },
     async revoke(tx, customerId) {
       const before = await rows.lockSubscription(tx, subscriptionIdOf(customerId))

@@ -1,0 +1,176 @@
+/**
+ * The bot, assembled: every part is handed in or made here, and nothing lives in a module. So the same app runs on
+ * simulated time with simulators in process, on real sockets, and twice in one process.
+ */
+import { createHoldfast, type DurableHoldfast, type HoldfastOptions, type Store } from 'holdfast'
+import { type Env, HoldfastError, messageOf, withContext } from 'holdfast/core'
+import { combine, type HttpHandler, mount, type Mounted, probes, type Verifier, webhook } from 'holdfast/http'
+import { type DemoControls, operate } from 'holdfast/operate'
+import { guardedApi, TELEGRAM_SOURCE, TELEGRAM_TOPIC, telegramApi, telegramProcessing, telegramSender, telegramWebhook } from 'holdfast/telegram'
+import type { Bot } from 'grammy'
+import type { Update, UserFromGetMe } from 'grammy/types'
+import { adminCommands } from './admin.ts'
+import { customersBot, handleTheRest } from './bot.ts'
+import { define, type Definitions } from './definitions.ts'
+import { type Finalise, finaliser } from './finalise.ts'
+import { notices } from './notices.ts'
+import { chargeOf, cryptoPay as cryptoPayClient, InvoicePaid, isSigned } from './partners/crypto-pay.ts'
+import { vpnPanel } from './partners/vpn-panel.ts'
+import { provisioning as provisioningOf, type Provisioning } from './provisioning.ts'
+import { runbooks } from './runbooks.ts'
+import type { BotConfig } from './settings.ts'
+import { shopMigrations } from './shop/migrations.ts'
+import type { Shop } from './shop/shop.ts'
+import { languageOf, TEXTS } from './texts.ts'
+import { workers } from './workers.ts'
+
+export const TELEGRAM_PATH = '/webhooks/telegram'
+export const CRYPTO_PAY_PATH = '/webhooks/crypto-pay'
+
+export interface AppOptions<Tx> extends Pick<HoldfastOptions, 'environment' | 'dataDir' | 'log' | 'alertSinks' | 'drainFor'> {
+  readonly env: Env
+  readonly store: Store<Tx>
+  readonly shop: Shop<Tx>
+  readonly config: BotConfig
+  /** Given by a demonstration: the console then shows its buttons. */
+  readonly demo?: DemoControls
+  /** Of the console. Without one only this machine is answered. */
+  readonly consoleToken?: string
+  /** The address that the server listens on. */
+  readonly host?: string
+}
+
+export interface VpnBot<Tx> {
+  readonly hold: DurableHoldfast<Tx>
+  readonly bot: Bot
+  readonly definitions: Definitions
+  readonly finalise: Finalise
+  readonly provisioning: Provisioning
+  /** Every HTTP route: webhooks, probes, console. */
+  readonly fetch: HttpHandler
+  start(): Promise<void>
+  /** Drains. Never throws. */
+  stop(reason?: string): Promise<void>
+}
+
+export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
+  const { env, store, shop, config } = options
+  const hold = createHoldfast({
+    service: 'vpn-bot', version: '0.1.0', env, store, runbooks,
+    ...(options.environment === undefined ? {} : { environment: options.environment }),
+    ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
+    ...(options.log === undefined ? {} : { log: options.log }),
+    ...(options.alertSinks === undefined ? {} : { alertSinks: options.alertSinks }),
+    ...(options.drainFor === undefined ? {} : { drainFor: options.drainFor }),
+  })
+  hold.migrations(shopMigrations)
+  const definitions = define(hold)
+  const { switches, limits } = definitions
+
+  const telegram = telegramApi({ dependency: definitions.telegram, env, token: config.botToken, apiRoot: config.telegramApiRoot })
+  const panel = vpnPanel({ dependency: definitions.vpnPanel, env, url: config.panelUrl, token: config.panelToken })
+  const cryptoPay = cryptoPayClient({ dependency: definitions.cryptoPay, env, url: config.cryptoPayUrl, token: config.cryptoPayToken })
+  hold.outbox.topic(TELEGRAM_TOPIC, {
+    runbook: 'telegram-down',
+    send: telegramSender({ telegram, unreachable: chatId => hold.transaction('shop.unreachable', tx => shop.unreachable(tx, chatId)) }),
+  })
+
+  const messages = notices(hold.outbox)
+  const provisioning = provisioningOf({ hold, shop, panel, panelDependency: definitions.vpnPanel, notices: messages, adminIds: config.adminIds, allowed: () => switches.vpnProvisioning.on })
+  const finalise = finaliser({ hold, shop, notices: messages, adminIds: config.adminIds, paid: provisioning.activateSoon })
+  workers({ hold, shop, definitions, provisioning, cryptoPay, finalise })
+
+  const bot = customersBot({
+    hold, env, shop, notices: messages, switches, paymentInit: limits.paymentInit, cryptoPay, finalise,
+    paymentProviderToken: config.paymentProviderToken, token: config.botToken, botInfo: botInfoOf(config.botToken),
+  })
+  adminCommands(bot, { hold, shop, switches, adminAction: limits.adminAction, adminIds: config.adminIds, provisioning })
+  handleTheRest(bot)
+  guardedApi(bot.api, telegram)
+
+  const handleUpdate = telegramProcessing({
+    bot, env, events: hold.events,
+    apologise: async ({ chatId, userId, language }, code) => {
+      // Only in private: a group is nobody's customer.
+      if (chatId !== undefined && chatId === userId) await telegram.call('sendMessage', { chat_id: chatId, text: TEXTS[languageOf(language)].failed(code) })
+    },
+  })
+  const updates = hold.inbox.process(TELEGRAM_SOURCE, ({ payload }) => handleUpdate(payload as unknown as Update))
+
+  const cryptoPayWebhook = webhook({
+    path: CRYPTO_PAY_PATH, name: 'crypto-pay', bodyLimit: '1mb', events: hold.events, verify: signedByCryptoPay(config.cryptoPayToken),
+    handle: async ({ json }) => {
+      const update = InvoicePaid.safeParse(json())
+      const charge = update.success ? chargeOf(update.data.payload) : undefined
+      // Signed and not about a paid invoice: a kind of news that we do not need.
+      if (charge === undefined) return
+      // Booked before it is acknowledged; while the store is away the answer is 503 and Crypto Pay comes again.
+      await withContext({ correlationId: `crypto-pay-${charge.chargeId}`, component: 'webhook crypto-pay' }, () => finalise(charge))
+    },
+  })
+
+  const desk = operate(hold, {
+    host: options.host ?? '127.0.0.1',
+    ...(options.demo === undefined ? {} : { demo: options.demo }),
+    ...(options.consoleToken === undefined ? {} : { token: options.consoleToken }),
+  })
+  const parts: readonly Mounted[] = [
+    mount(TELEGRAM_PATH, telegramWebhook({ inbox: hold.inbox, secret: config.webhookSecret, events: hold.events })),
+    cryptoPayWebhook,
+    probes(hold, { version: '0.1.0', ...(options.consoleToken === undefined ? {} : { token: options.consoleToken }) }),
+    desk,
+    mount('/', async () => new Response(null, { status: 302, headers: { location: '/console' } })),
+  ]
+
+  if (config.publicUrl !== undefined) {
+    const url = `${config.publicUrl}${TELEGRAM_PATH}`
+    hold.worker('telegram-webhook', {
+      every: '600s', safeSleep: '15s', runbook: 'telegram-down', needs: [definitions.telegram, 'leader'],
+      run: async () => {
+        const me = await telegram.call('getMe', {})
+        if (me.ok) bot.botInfo = me.result as UserFromGetMe
+        const info = await telegram.call('getWebhookInfo', {})
+        if (info.ok && (info.result as { readonly url?: string }).url === url) return
+        // Never with drop_pending_updates: what waits there may be a payment.
+        const set = await telegram.call('setWebhook', { url, secret_token: config.webhookSecret, max_connections: 40, allowed_updates: [] })
+        if (!set.ok) throw new HoldfastError('HF_CALL_REJECTED', { message: `setWebhook: ${set.description}` })
+      },
+    })
+  }
+
+  return {
+    hold, bot, definitions, finalise, provisioning,
+    fetch: combine(parts, { events: hold.events }),
+    async start() {
+      await hold.start()
+      updates.start()
+    },
+    async stop(reason) {
+      desk.stop()
+      try {
+        await updates.stop()
+        await provisioning.drained()
+      } catch (error) {
+        hold.log.warn({ reason: messageOf(error) }, 'the drain was not clean; recovery goes on from the books at the next start')
+      }
+      await hold.stop(reason)
+    },
+  }
+}
+
+/** Enough for grammY to begin with; the worker asks Telegram for the rest. */
+function botInfoOf(token: string): UserFromGetMe {
+  return {
+    id: Number(token.split(':')[0]), is_bot: true, first_name: 'vpn-bot', username: 'vpn_bot', can_join_groups: false, can_read_all_group_messages: false, supports_inline_queries: false,
+    can_connect_to_business: false, has_main_web_app: false,
+  } as UserFromGetMe
+}
+
+function signedByCryptoPay(token: string): Verifier {
+  return {
+    late: (request, body) => {
+      if (isSigned(body, request.headers.get('crypto-pay-api-signature'), token)) return
+      throw new HoldfastError('HF_SIGNATURE_INVALID', { message: 'the body is not signed with the token of this app', stackless: true })
+    },
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The bot's background loops. Each finishes what a crash, an outage or a lost webhook left open, from what the books say;
+ * none is the only way that something happens, and all of them may run twice.
+ */
+import type { DurableHoldfast } from 'holdfast'
+import { humanDuration } from 'holdfast/core'
+import type { Definitions } from './definitions.ts'
+import type { Finalise } from './finalise.ts'
+import { chargeOf, type CryptoPay, type Invoice } from './partners/crypto-pay.ts'
+import type { Provisioning } from './provisioning.ts'
+import type { Shop } from './shop/shop.ts'
+import { DAY_MS, paymentKey } from './shop/types.ts'
+
+export interface WorkerDeps<Tx> {
+  readonly hold: DurableHoldfast<Tx>
+  readonly shop: Shop<Tx>
+  readonly definitions: Definitions
+  readonly provisioning: Provisioning
+  readonly cryptoPay: CryptoPay
+  readonly finalise: Finalise
+}
+
+/** An invoice is watched for a day beyond its end: people pay late, and webhooks get lost. */
+const LOOK_BACK_MS = DAY_MS + 30 * 60_000
+const WATCHED_AT_ONCE = 100
+/** The reconciler reads this many of the newest paid invoices, page by page, until a page brings nothing new. */
+const RECONCILED_PER_PAGE = 100
+const RECONCILED_PAGES_MAX = 10
+
+export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, finalise }: WorkerDeps<Tx>): void {
+  const { switches, vpnPanel, cryptoPay: cryptoDependency } = definitions
+
+  hold.worker('activation', {
+    every: '300s', safeSleep: '10s', runbook: 'activation-stuck',
+    needs: [switches.backgroundWorkers, switches.vpnProvisioning, vpnPanel, 'not-unavailable', 'leader'],
+    // Definite refusals are counted in the books (5, then a person). What remains here is a panel that is away, which is
+    // nobody's fault and must not park what a customer has paid for.
+    maxAttempts: 100,
+    run: async ({ each }) => {
+      const due = await hold.transaction('shop.activations-due', tx => shop.activationsDue(tx))
+      await each(due, id => id, id => provisioning.activate(id), { concurrency: 4 })
+    },
+  })
+
+  hold.worker('expiry', {
+    every: '60s', safeSleep: '10s', runbook: 'expiry-stuck',
+    needs: [switches.backgroundWorkers, vpnPanel, 'not-unavailable', 'leader'],
+    maxAttempts: 100,
+    run: async ({ each }) => {
+      await hold.transaction('shop.expire-orders', tx => shop.expireOrders(tx))
+      const due = await hold.transaction('shop.removals-due', tx => shop.removalsDue(tx))
+      await each(due, id => id, id => provisioning.remove(id), { concurrency: 4 })
+    },
+  })
+
+  const settle = async (invoice: Invoice): Promise<void> => {
+    const charge = chargeOf(invoice)
+    if (charge !== undefined) await finalise(charge)
+  }
+
+  hold.worker('crypto-watcher', {
+    every: '30s', safeSleep: '15s', runbook: 'crypto-watcher-stuck',
+    needs: [switches.backgroundWorkers, cryptoDependency, 'not-unavailable', 'leader'],
+    run: async ({ each }) => {
+      const orders = await hold.transaction('shop.invoices-to-watch', tx => shop.invoicesToWatch(tx, LOOK_BACK_MS, WATCHED_AT_ONCE))
+      const invoices = await cryptoPay.invoices(orders.flatMap(order => (order.providerRef === null ? [] : [order.providerRef])))
+      await each(invoices.filter(invoice => invoice.status === 'paid'), invoice => String(invoice.invoice_id), settle)
+    },
+  })
+
+  hold.worker('crypto-reconciler', {
+    every: '300s', safeSleep: '15s', runbook: 'crypto-reconciler-stuck',
+    needs: [switches.backgroundWorkers, cryptoDependency, 'not-unavailable', 'leader'],
+    run: async ({ each, degraded }) => {
+      for (let page = 0; page < RECONCILED_PAGES_MAX; page += 1) {
+        const paid = await cryptoPay.paidInvoices({ offset: page * RECONCILED_PER_PAGE, count: RECONCILED_PER_PAGE })
+        const keyOf = (invoice: Invoice): string => paymentKey({ provider: 'crypto', chargeId: String(invoice.invoice_id) })
+        const unsettled = new Set(await hold.transaction('shop.unsettled', tx => shop.unsettled(tx, paid.map(keyOf))))
+        await each(paid.filter(invoice => unsettled.has(keyOf(invoice))), invoice => String(invoice.invoice_id), settle)
+        if (paid.length < RECONCILED_PER_PAGE || unsettled.size === 0) return
+      }
+      degraded(`more than ${String(RECONCILED_PAGES_MAX * RECONCILED_PER_PAGE)} paid invoices were new; the rest follows in ${humanDuration(300_000)}`)
+    },
+  })
+}
