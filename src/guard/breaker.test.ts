@@ -142,6 +142,20 @@ describe('an open breaker', () => {
     expect(env.pendingTimers).toBe(0)
   })
 
+  it('announces half-open although its timer fired a millisecond early', async () => {
+    const env = simulatedEnv()
+    const early = Object.assign(Object.create(env) as SimulatedEnv, {
+      timer: (ms: number, run: () => void) => env.timer(ms > 1 ? ms - 1 : ms, run), monotonic: () => env.monotonic(), now: () => env.now(),
+    })
+    const events = new EventBus(env)
+    const states: string[] = []
+    events.on('breaker.changed', event => { states.push(event.data.to) })
+    const panel = makeBreaker('panel', { failures: 1 }, { env: early, events })
+    await fails(panel, 1)
+    await env.advance('61s')
+    expect(states).toEqual(['open', 'half-open'])
+  })
+
   it('is not held open by a wall clock that goes back an hour', async () => {
     const { breaker, env } = await anOpenBreaker()
     env.jump(-3_600_000)

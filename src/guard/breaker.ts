@@ -226,7 +226,12 @@ export class Breaker implements Policy {
     this.#timer = undefined
     const at = nextChangeAt(this.#machine)
     if (at === Number.POSITIVE_INFINITY) return
-    this.#timer = this.#kit.env.timer(Math.max(0, Math.ceil(at - now)), () => { this.#pass(this.#kit.env.monotonic()) })
+    this.#timer = this.#kit.env.timer(Math.max(1, Math.ceil(at - now)), () => {
+      const before = this.#machine
+      const firedAt = this.#kit.env.monotonic()
+      // setTimeout may fire up to a millisecond early: then nothing has changed yet, and the announcement must not be lost.
+      if (this.#pass(firedAt) === before) this.#arm(firedAt)
+    })
   }
 }
 
