@@ -26,6 +26,7 @@ const TOO_LONG = new Set(['25P03', '25P04', '57014'])
 export function storeFailure(transaction: string, phase: Phase, error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error
   const server = serverError(error)
+  if (server === undefined && phase !== 'begin' && !isBroken(error)) return unconverted(transaction, error)
   if (server === undefined || isLost(server.code)) return lost(transaction, phase, error, server?.code)
   const { code: sqlstate, constraint, table } = server
   const context = { transaction, sqlstate, constraint, table }
@@ -38,13 +39,29 @@ export function storeFailure(transaction: string, phase: Phase, error: unknown):
 /** Does the error mean that the connection is of no use any more? */
 export function isLostConnection(error: unknown): boolean {
   const server = serverError(error)
-  return server === undefined || isLost(server.code) || server.code === '25P03' || server.code === '25P04'
+  if (server === undefined) return isBroken(error)
+  return isLost(server.code) || server.code === '25P03' || server.code === '25P04'
 }
 
 /** Wrong credentials, no such database, not allowed: waiting will not help. */
 export function isRefusedForGood(error: unknown): boolean {
   const code = serverError(error)?.code
   return code !== undefined && (code.startsWith('28') || code === '3D000')
+}
+
+/** The connection, or the database in this process, is of no use any more: an errno, a driver's connection error, a WebAssembly trap. */
+function isBroken(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isBroken)
+  if (!(error instanceof Error)) return true
+  const { code } = error as NodeJS.ErrnoException
+  if (typeof code === 'string') return /^(?:E[A-Z]|CONNECT|SASL)/.test(code)
+  return error.name === 'RuntimeError' || error.name === 'ExitStatus' || error.message.startsWith('PGlite is clos')
+}
+
+/** Thrown on our side, before the server saw it. Its message may hold the value, so it stays unsaid. */
+function unconverted(transaction: string, error: unknown): HoldfastError {
+  const name = error instanceof Error ? error.name : typeof error
+  return new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${transaction}: a parameter or a result could not be converted (${name}); pass what PostgreSQL's type of it can hold`, context: { transaction } })
 }
 
 function lost(transaction: string, phase: Phase, error: unknown, sqlstate: string | undefined): HoldfastError {

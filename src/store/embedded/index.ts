@@ -94,6 +94,7 @@ async function openDirectory(dir: string, { events }: OpenOptions): ReturnType<t
   } catch (error) {
     // The WebAssembly runtime takes PostgreSQL's exit for the process's own.
     process.exitCode = exitCode
+    if (error instanceof RangeError) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `the embedded database cannot be started: ${messageOf(error)}`, cause: error })
     throw damaged(dir, `PostgreSQL does not start on it (${messageOf(error)})`)
   }
 }

@@ -135,12 +135,19 @@ function connect(to: { readonly path: string } | { readonly host: string; readon
   })
 }
 
-/** Types are inferred by the server; only what has no textual form of its own is written out here. */
+/**
+ * Types are inferred by the server; only what has no textual form of its own is written out here. What cannot be written
+ * at all must throw here and now: thrown inside the driver, it leaves the connection waiting for the rest of a message.
+ */
 function plain(value: unknown): unknown {
-  if (value === undefined) return null
+  if (value === undefined || value === null) return null
   if (value instanceof Date) return value.toISOString()
   if (typeof value === 'bigint') return String(value)
-  return value
+  if (typeof value === 'symbol' || typeof value === 'function') throw new TypeError(`a ${typeof value} is no parameter`)
+  if (typeof value !== 'object' || value instanceof Uint8Array) return value
+  const text = JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? String(item) : item))
+  // Whether an array is an array of PostgreSQL or JSON, only the server knows.
+  return Array.isArray(value) ? value : text
 }
 
 /** Of several statements in one text the driver gives a list of results, else the result itself. */

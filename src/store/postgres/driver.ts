@@ -73,7 +73,8 @@ export class PostgresDriver implements Driver<SqlTx> {
       })
     } catch (error) {
       this.#turns.leave()
-      throw isLostConnection(error) ? this.#unreachable(error) : storeFailure(name, 'begin', error)
+      const failure = storeFailure(name, 'begin', error)
+      throw failure.code === 'HF_STORE_UNAVAILABLE' ? this.#unreachable(error) : failure
     }
   }
 

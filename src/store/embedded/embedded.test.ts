@@ -1,0 +1,318 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { EventBus, realEnv } from '../../core/index.ts'
+import type { Database, SqlTx } from '../port.ts'
+import { embedded, type EmbeddedOptions } from './index.ts'
+import { lockDirectory } from './lock.ts'
+import { thisProcess } from './process-identity.ts'
+
+const env = realEnv()
+const root = mkdtempSync(join(tmpdir(), 'holdfast-embedded-'))
+let count = 0
+const freshDir = (): string => join(root, `data-${String(++count)}`)
+const children = new Set<ChildProcess>()
+const progress: string[] = []
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL')
+  children.clear()
+})
+afterAll(() => { rmSync(root, { recursive: true, force: true }) })
+
+async function open(dir: string, options: Partial<EmbeddedOptions> = {}): Promise<Database<SqlTx>> {
+  const events = new EventBus(env)
+  progress.length = 0
+  events.on('app.progress', event => { progress.push(event.data.message) })
+  return embedded(dir, { singleInstance: true, ...options }).open({ env, events, service: 'test' })
+}
+const errorOf = (promise: Promise<unknown>): Promise<unknown> => promise.then(() => { throw new Error('it did not fail') }, (error: unknown) => error)
+
+interface Child {
+  readonly pid: number
+  /** The next line that it prints; `ended` when there will be none. */
+  line(): Promise<string>
+  signal(signal: NodeJS.Signals): void
+  ended(): Promise<void>
+}
+
+/** A real second process, running `script` (an ES module in which `open(dir)` gives a database, and `say` prints a line). */
+function child(script: string): Child {
+  const file = join(root, `child-${String(++count)}.mts`)
+  const index = join(import.meta.dirname, 'index.ts')
+  writeFileSync(file, `
+    import { EventBus, realEnv } from ${JSON.stringify(join(import.meta.dirname, '../../core/index.ts'))}
+    import { embedded } from ${JSON.stringify(index)}
+    const env = realEnv()
+    const say = text => { process.stdout.write(text + '\\n') }
+    const open = dir => embedded(dir, { singleInstance: true }).open({ env, events: new EventBus(env), service: 'child' })
+    ${script}`)
+  const process_ = spawn(process.execPath, ['--import', 'tsx', '--conditions=holdfast-source', file], { stdio: ['ignore', 'pipe', 'inherit'], cwd: join(import.meta.dirname, '../../..') })
+  children.add(process_)
+  const lines: string[] = []
+  let closed = false
+  let wake = (): void => undefined
+  createInterface({ input: process_.stdout }).on('line', line => {
+    lines.push(line)
+    wake()
+  }).on('close', () => {
+    closed = true
+    wake()
+  })
+  const ended = new Promise<void>(resolve => { process_.once('exit', () => { resolve() }) })
+  return {
+    pid: process_.pid ?? 0,
+    line: async () => {
+      if (lines.length === 0 && !closed) await new Promise<void>(resolve => { wake = resolve })
+      return lines.shift() ?? 'ended'
+    },
+    signal: signal => { process_.kill(signal) },
+    ended: () => ended,
+  }
+}
+
+describe('a new directory', () => {
+  it('is made with what is above it, says so, and keeps what was committed for the next start', async () => {
+    const dir = join(freshDir(), 'deeper')
+    const database = await open(dir)
+    expect(progress).toEqual([`making a new database in ${dir}`, `opening the database in ${dir}`])
+    await database.transaction('write', tx => tx.query('CREATE TABLE t (id int); INSERT INTO t VALUES (1)'))
+    await database.close()
+    expect(readdirSync(dir)).toEqual(['postgres'])
+    const again = await open(dir)
+    expect(progress).toEqual([`opening the database in ${dir}`])
+    expect(await again.transaction('read', tx => tx.query('SELECT id FROM t'))).toEqual([{ id: 1 }])
+    await again.close()
+  })
+
+  it('takes small buffers, and says that it does not survive a power failure nor several instances', async () => {
+    const database = await open(freshDir())
+    expect(await database.transaction('look', tx => tx.query(`SELECT current_setting('shared_buffers') AS buffers`))).toEqual([{ buffers: '4MB' }])
+    expect(database.durability).toEqual({ processCrash: true, powerLoss: false, severalInstances: false })
+    await database.close()
+  })
+
+  it('that a killed process left half made is made again', async () => {
+    const dir = freshDir()
+    mkdirSync(join(dir, 'postgres.new', 'base'), { recursive: true })
+    writeFileSync(join(dir, 'postgres.new', 'PG_VERSION'), '18\n')
+    const database = await open(dir)
+    await database.ping()
+    await database.close()
+    expect(readdirSync(dir)).toEqual(['postgres'])
+  })
+
+  it('is refused without the word that one process only uses it', () => {
+    expect(() => embedded('data', {} as EmbeddedOptions)).toThrow(/singleInstance: true/)
+  })
+})
+
+describe('a damaged directory', () => {
+  async function damagedBy(damage: (database: string) => void): Promise<{ readonly error: unknown; readonly dir: string; readonly touched: boolean }> {
+    const dir = freshDir()
+    await (await open(dir)).close()
+    damage(join(dir, 'postgres'))
+    const before = fingerprint(dir)
+    const error = await errorOf(open(dir))
+    return { error, dir, touched: fingerprint(dir) !== before }
+  }
+
+  it.each<readonly [string, (database: string) => void]>([
+    ['without PG_VERSION', database => { rmSync(join(database, 'PG_VERSION')) }],
+    ['without pg_control', database => { rmSync(join(database, 'global/pg_control')) }],
+    ['with half a pg_control', database => { truncateSync(join(database, 'global/pg_control'), 100) }],
+    ['without its data', database => { rmSync(join(database, 'base'), { recursive: true }) }],
+  ])('%s is refused by name and not touched', async (_what, damage) => {
+    const { error, dir, touched } = await damagedBy(damage)
+    expect(error).toMatchObject({ code: 'HF_STORE_DAMAGED', message: expect.stringContaining(dir) as string })
+    expect(touched).toBe(false)
+  })
+
+  it('that only PostgreSQL can recognise as such is refused too, the process lives on, and its lock is free', async () => {
+    const { error, dir } = await damagedBy(database => { writeFileSync(join(database, 'global/pg_control'), Buffer.alloc(8_192, 7)) })
+    expect(error).toMatchObject({ code: 'HF_STORE_DAMAGED' })
+    expect(process.exitCode ?? 0).toBe(0)
+    expect(existsSync(join(dir, 'holdfast.lock'))).toBe(false)
+  })
+})
+
+describe('a transaction', () => {
+  it('that takes longer than a second is cut, so that the others get their turn', async () => {
+    const database = await open(freshDir())
+    const started = performance.now()
+    const slow = errorOf(database.transaction('slow', () => new Promise(() => undefined)))
+    const waiting = database.transaction('waiting', tx => tx.query('SELECT 1 AS one'))
+    expect(await slow).toMatchObject({ code: 'HF_STORE_TX_TIMEOUT', context: { transaction: 'slow' } })
+    expect(await waiting).toEqual([{ one: 1 }])
+    expect(performance.now() - started).toBeGreaterThan(900)
+    expect(performance.now() - started).toBeLessThan(3_000)
+    await database.close()
+  })
+
+  it('that waits too long for its turn is refused', async () => {
+    const database = await open(freshDir(), { acquireTimeout: '100ms' })
+    let release = (): void => undefined
+    const holder = database.transaction('holder', () => new Promise<void>(resolve => { release = resolve }))
+    expect(await errorOf(database.transaction('late', async () => 1))).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
+    release()
+    await holder
+    await database.close()
+  })
+})
+
+describe('a second opener', () => {
+  it('in another process is refused within a second, by pid and directory, in one sentence', async () => {
+    const dir = freshDir()
+    const first = child(`await open(${JSON.stringify(dir)}); say('open')`)
+    expect(await first.line()).toBe('open')
+    const started = performance.now()
+    const error = await errorOf(open(dir))
+    expect(performance.now() - started).toBeLessThan(1_000)
+    expect(error).toMatchObject({ code: 'HF_STORE_LOCKED', context: { pid: first.pid, dir } })
+    expect(String((error as Error).message)).toMatch(new RegExp(`${dir} is open in process ${String(first.pid)} `))
+    first.signal('SIGKILL')
+    await first.ended()
+  })
+
+  it('in the same process is refused too', async () => {
+    const dir = freshDir()
+    const database = await open(dir)
+    expect(await errorOf(open(dir))).toMatchObject({ code: 'HF_STORE_LOCKED', message: expect.stringContaining('this process itself') as string })
+    await database.close()
+  })
+
+  it('gets it when the first has closed', async () => {
+    const dir = freshDir()
+    await (await open(dir)).close()
+    await (await open(dir)).close()
+  })
+})
+
+describe('kill -9', () => {
+  it('loses nothing that was acknowledged, and the next start has it within a second', async () => {
+    const dir = freshDir()
+    const first = await open(dir)
+    await first.transaction('set-up', tx => tx.query('CREATE TABLE t (id int PRIMARY KEY, pad text); CREATE TABLE total (n int); INSERT INTO total VALUES (0)'))
+    await first.close()
+    let acknowledged = 0
+    for (let round = 0; round < 3; round++) {
+      const writer = child(`
+        const database = await open(${JSON.stringify(dir)})
+        const [{ n }] = await database.transaction('read', tx => tx.query('SELECT n FROM total'))
+        for (let id = n + 1; ; id++) {
+          await database.transaction('write', async tx => {
+            await tx.query('INSERT INTO t VALUES ($1, $2)', [id, 'x'.repeat(200)])
+            await tx.query('UPDATE total SET n = n + 1')
+          })
+          say(String(id))
+        }`)
+      for (let i = 0; i < 20 + round * 13; i++) acknowledged = Number(await writer.line())
+      writer.signal('SIGKILL')
+      await writer.ended()
+      for (let line = await writer.line(); line !== 'ended'; line = await writer.line()) acknowledged = Number(line)
+      const started = performance.now()
+      const database = await open(dir)
+      const openMs = performance.now() - started
+      const [row] = await database.transaction('read', tx => tx.query<{ n: number; rows: string; highest: number }>('SELECT n, (SELECT count(*) FROM t) AS rows, (SELECT max(id) FROM t) AS highest FROM total'))
+      await database.close()
+      expect(row?.n).toBeGreaterThanOrEqual(acknowledged)
+      expect(Number(row?.rows)).toBe(row?.n)
+      expect(row?.highest).toBe(row?.n)
+      // A second on a quiet machine; what this bound excludes is waiting for a heartbeat to go stale.
+      expect(openMs).toBeLessThan(5_000)
+    }
+  }, 60_000)
+})
+
+describe('the lock', () => {
+  const times = { heartbeatMs: 20, staleMs: 2_000 }
+  const foreign = { host: 'other-container/boot/pid:[1]', pid: 1, started: '1', owner: 'somebody', since: '2026-01-01T00:00:00.000Z' }
+  const lockedDir = (owner: object, ageMs: number): string => {
+    const dir = freshDir()
+    mkdirSync(dir)
+    const file = join(dir, 'holdfast.lock')
+    writeFileSync(file, JSON.stringify(owner))
+    const at = new Date(Date.now() - ageMs)
+    utimesSync(file, at, at)
+    return dir
+  }
+
+  it('of a host that cannot be asked counts while its heartbeat is fresh', async () => {
+    expect(await errorOf(lockDirectory(lockedDir(foreign, 500), env, () => undefined, times))).toMatchObject({ code: 'HF_STORE_LOCKED', message: expect.stringContaining('on other-container') as string })
+  })
+
+  it('of a host that cannot be asked is taken over when its heartbeat stands still', async () => {
+    await (await lockDirectory(lockedDir(foreign, 3_000), env, () => undefined, times)).release()
+  })
+
+  it('of a process of this host that is gone is taken over at once, however fresh', async () => {
+    await (await lockDirectory(lockedDir({ ...thisProcess(), pid: 2 ** 22 + 1, owner: 'dead' }, 0), env, () => undefined, times)).release()
+  })
+
+  it('of a pid that now is another process is taken over at once', async () => {
+    await (await lockDirectory(lockedDir({ ...thisProcess(), started: '1', owner: 'dead' }, 0), env, () => undefined, times)).release()
+  })
+
+  it('of a process that stands still counts as long as it lives (the control)', async () => {
+    expect(await errorOf(lockDirectory(lockedDir({ ...thisProcess(), owner: 'stopped' }, 60_000), env, () => undefined, times))).toMatchObject({ code: 'HF_STORE_LOCKED' })
+  })
+
+  it('that nobody can read is respected while it is fresh', async () => {
+    const dir = lockedDir({}, 0)
+    writeFileSync(join(dir, 'holdfast.lock'), 'gar')
+    expect(await errorOf(lockDirectory(dir, env, () => undefined, times))).toMatchObject({ code: 'HF_STORE_LOCKED' })
+  })
+
+  it('goes to exactly one of many that find its owner dead at the same moment, and leaves nothing behind', async () => {
+    for (let round = 0; round < 20; round++) {
+      const dir = lockedDir({ ...thisProcess(), started: '1', owner: `dead-${String(round)}` }, 0)
+      const results = await Promise.allSettled(Array.from({ length: 8 }, () => lockDirectory(dir, env, () => undefined, times)))
+      const winners = results.filter(result => result.status === 'fulfilled')
+      expect(winners).toHaveLength(1)
+      await winners[0]?.value.release()
+      expect(readdirSync(dir)).toEqual([])
+    }
+  })
+
+  it('is kept fresh by its owner', async () => {
+    const dir = freshDir()
+    const lock = await lockDirectory(dir, env, () => undefined, times)
+    const file = join(dir, 'holdfast.lock')
+    const old = new Date(Date.now() - 60_000)
+    utimesSync(file, old, old)
+    while (statSync(file).mtimeMs < Date.now() - 30_000) await new Promise(resolve => { setImmediate(resolve) })
+    await lock.release()
+    expect(existsSync(file)).toBe(false)
+  })
+
+  it('that was taken over meanwhile is reported to who had it, and not removed by him', async () => {
+    const dir = freshDir()
+    let lock: Awaited<ReturnType<typeof lockDirectory>> | undefined
+    await new Promise<void>((resolve, reject) => {
+      lockDirectory(dir, env, resolve, times).then(got => {
+        lock = got
+        writeFileSync(join(dir, 'holdfast.lock'), JSON.stringify(foreign))
+      }, reject)
+    })
+    await lock?.release()
+    expect(JSON.parse(readFileSync(join(dir, 'holdfast.lock'), 'utf8'))).toEqual(foreign)
+  })
+})
+
+/** Names, sizes and contents of everything below. */
+function fingerprint(dir: string): string {
+  const hash = createHash('sha256')
+  const add = (path: string): void => {
+    for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const full = join(path, entry.name)
+      hash.update(full)
+      if (entry.isDirectory()) add(full)
+      else hash.update(readFileSync(full))
+    }
+  }
+  add(dir)
+  return hash.digest('hex')
+}
