@@ -224,7 +224,8 @@ class CryptoPay implements CryptoPaySimulator {
 
   #list(args: Readonly<Record<string, unknown>>): unknown {
     const { asset, fiat, status } = args
-    const ids = args['invoice_ids'] === undefined ? undefined : (Array.isArray(args['invoice_ids']) ? args['invoice_ids'] : String(args['invoice_ids']).split(',')).map(Number)
+    const asked: unknown = args['invoice_ids']
+    const ids = asked === undefined ? undefined : (Array.isArray(asked) ? asked : typeof asked === 'string' ? asked.split(',') : [asked]).map(Number)
     const offset = Number(args['offset'] ?? 0)
     const count = Number(args['count'] ?? 100)
     if (!Number.isInteger(offset) || offset < 0) throw new CryptoPayError(400, 'OFFSET_INVALID')

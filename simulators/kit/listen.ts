@@ -100,6 +100,9 @@ function requestOf(incoming: IncomingMessage, body: Buffer, signal: AbortSignal)
 
 async function send(response: Response, outgoing: ServerResponse): Promise<void> {
   outgoing.writeHead(response.status, Object.fromEntries(response.headers))
-  if (response.body !== null) for await (const chunk of response.body as AsyncIterable<Uint8Array>) outgoing.write(chunk)
+  if (response.body !== null) {
+    // Each chunk is on the wire before the next is asked for: what breaks off afterwards breaks off behind it.
+    for await (const chunk of response.body as AsyncIterable<Uint8Array>) await new Promise<void>(resolve => { outgoing.write(chunk, () => { resolve() }) })
+  }
   outgoing.end()
 }

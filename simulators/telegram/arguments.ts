@@ -6,6 +6,7 @@
  * as the real server does; they are reported, so that a test can refuse them.
  */
 import { badRequest, type Arguments } from './types.ts'
+import { parseMultipart } from './multipart.ts'
 import { checkRef, type FieldSchema, type MethodSchema, type TypeRef, Upload } from './schema.ts'
 
 /** The arguments as they came, before the schema. */
@@ -16,7 +17,7 @@ export async function readArguments(request: Request): Promise<Record<string, un
   if (request.method === 'GET' || request.method === 'HEAD') return args
   const type = request.headers.get('content-type') ?? ''
   if (type.startsWith('multipart/form-data')) {
-    for (const [name, value] of await formOf(request)) args[name] = typeof value === 'string' ? value : new Upload(value.name, new Uint8Array(await value.arrayBuffer()))
+    Object.assign(args, parseMultipart(type, Buffer.from(await request.arrayBuffer())))
     return args
   }
   const text = await request.text()
@@ -28,15 +29,6 @@ export async function readArguments(request: Request): Promise<Record<string, un
   const body = parseJson(text)
   if (typeof body !== 'object' || body === null || Array.isArray(body)) throw badRequest("can't parse request: expected a JSON object")
   return query < 0 ? (body as Record<string, unknown>) : Object.assign(args, body)
-}
-
-async function formOf(request: Request): Promise<FormData> {
-  try {
-    return await request.formData()
-  } catch {
-    // undici says no more than that it could not parse it.
-    throw badRequest("can't parse multipart form data")
-  }
 }
 
 function parseJson(text: string): unknown {
@@ -58,11 +50,12 @@ export function checkArguments(method: MethodSchema, raw: Readonly<Record<string
   const args: Record<string, unknown> = {}
   const unknown: string[] = []
   for (const name in raw) {
-    // `attach://name` points to uploads that come as parts of their own.
+    // Uploads come as parts of their own; `attach://name` points to them.
     if (!method.fields.has(name) && name !== 'method' && !(raw[name] instanceof Upload)) unknown.push(name)
   }
   for (const field of method.fields.values()) {
-    const value = raw[field.name]
+    const given = raw[field.name]
+    const value = typeof given === 'string' && given.startsWith('attach://') ? raw[given.slice('attach://'.length)] ?? given : given
     if (value === undefined || value === null || value === '') {
       if (value === '' && method.name === 'setWebhook' && field.name === 'url') args['url'] = ''
       else if (field.required) throw badRequest(missing(field.name))

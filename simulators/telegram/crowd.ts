@@ -4,7 +4,7 @@
  * What they press is given as patterns, so the crowd fits any bot. They give up quietly where a person would (no such
  * button, no answer), count it, and come back later; nothing they meet is thrown.
  */
-import { type Env, HoldfastError } from 'holdfast/core'
+import { type Duration, type Env, HoldfastError } from 'holdfast/core'
 import { type SeededRandom, seededRandom } from '../kit/index.ts'
 import type { ButtonPattern, UserActor } from './actor.ts'
 import type { TelegramSimulator } from './telegram-simulator.ts'
@@ -99,7 +99,7 @@ export function crowd(options: CrowdOptions): Crowd {
   }
 
   const visit = async (user: UserActor, chance: SeededRandom, pause: () => Promise<void>, signal: AbortSignal): Promise<void> => {
-    const patience = `${String(options.patienceMs ?? 30_000)}ms` as const
+    const patience: Duration = `${options.patienceMs ?? 30_000}ms`
     const step = async (press: ButtonPattern): Promise<void> => {
       await pause()
       if (signal.aborted) return
@@ -130,7 +130,7 @@ export function crowd(options: CrowdOptions): Crowd {
     else stats.refused += 1
   }
 
-  const payByCrypto = async (user: UserActor, step: (press: ButtonPattern) => Promise<void>, patience: `${number}ms`): Promise<void> => {
+  const payByCrypto = async (user: UserActor, step: (press: ButtonPattern) => Promise<void>, patience: Duration): Promise<void> => {
     if (script.crypto === undefined) return
     await step(script.crypto)
     await user.waitFor(/./s, patience)

@@ -61,7 +61,7 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   sendInvoice: (world, args) => {
     const invoice = invoiceOf(args)
     const message = send(world, args, {
-      invoice: { title: invoice.title, description: String(args['description']), start_parameter: String(args['start_parameter'] ?? ''), currency: invoice.currency, total_amount: invoice.amount },
+      invoice: { title: invoice.title, description: String(args['description']), start_parameter: textOf(args['start_parameter']), currency: invoice.currency, total_amount: invoice.amount },
     }, true)
     world.payments.remember(message, invoice)
     return message
@@ -113,8 +113,12 @@ function refuseChat(): never {
   throw badRequest('chat not found')
 }
 
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : ''
+}
+
 function scopeOf(what: string, args: Arguments): string {
-  return `${what}:${JSON.stringify(args['scope'] ?? { type: 'default' })}:${String(args['language_code'] ?? '')}`
+  return `${what}:${JSON.stringify(args['scope'] ?? { type: 'default' })}:${textOf(args['language_code'])}`
 }
 
 /** Everything else: `sendVideo` puts a video into the chat, the others answer what the schema says. */
@@ -156,17 +160,17 @@ const PORTS: readonly string[] = ['', '443', '80', '88', '8443']
 function setWebhook(world: World, args: Arguments): unknown {
   const url = String(args['url'])
   if (url === '') return deleteWebhook(world, args)
-  const secret = args['secret_token']
+  const secret = args['secret_token'] === undefined ? undefined : textOf(args['secret_token'])
   const connections = Number(args['max_connections'] ?? 40)
   const allowed = args['allowed_updates'] as readonly string[] | undefined
   if (!URL.canParse(url)) throw badRequest('bad webhook: invalid URL')
   const parsed = new URL(url)
   if (!world.local && parsed.protocol !== 'https:') throw badRequest('bad webhook: An HTTPS URL must be provided for webhook')
   if (!world.local && !PORTS.includes(parsed.port)) throw badRequest('bad webhook: Webhook can be set up only on ports 80, 88, 443 or 8443')
-  if (secret !== undefined && !/^[A-Za-z0-9_-]{1,256}$/.test(String(secret))) throw badRequest('secret token contains unallowed characters')
+  if (secret !== undefined && !/^[A-Za-z0-9_-]{1,256}$/.test(secret)) throw badRequest('secret token contains unallowed characters')
   if (connections < 1 || connections > 100) throw badRequest('max_connections must be 1-100')
   const before = world.updates.webhook?.settings
-  const settings = { url, secretToken: secret === undefined ? undefined : String(secret), maxConnections: connections, allowedUpdates: allowed ?? before?.allowedUpdates }
+  const settings = { url, secretToken: secret, maxConnections: connections, allowedUpdates: allowed ?? before?.allowedUpdates }
   const drop = args['drop_pending_updates'] === true
   if (before !== undefined && !drop && JSON.stringify(before) === JSON.stringify(settings)) return new Described(true, 'Webhook is already set')
   if (world.env.now() - world.lastSetWebhookAt < WEBHOOK_EVERY_MS) throw new ApiError(429, 'Too Many Requests: retry after 1', 1)

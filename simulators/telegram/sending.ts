@@ -69,12 +69,14 @@ export function sendMediaGroup(world: World, args: Arguments): readonly Message[
 }
 
 export function copyMessage(world: World, args: Arguments): { readonly message_id: number } {
-  const { message_id: _id, date: _date, chat: _chat, from: _from, ...content } = existing(world, args['from_chat_id'], args['message_id'], 'message to copy not found')
+  const content = without(existing(world, args['from_chat_id'], args['message_id'], 'message to copy not found'), 'message_id', 'date', 'chat', 'from')
   return { message_id: send(world, args, { ...content, ...captionContent(args) }).message_id }
 }
 
 export function forwardMessage(world: World, args: Arguments): Message {
-  const { message_id: _id, date, chat: _chat, from, reply_markup: _markup, ...content } = existing(world, args['from_chat_id'], args['message_id'], 'message to forward not found')
+  const original = existing(world, args['from_chat_id'], args['message_id'], 'message to forward not found')
+  const { date, from } = original
+  const content = without(original, 'message_id', 'date', 'chat', 'from', 'reply_markup')
   return send(world, args, { ...content, forward_origin: { type: 'user', sender_user: from ?? world.me, date } })
 }
 
@@ -86,11 +88,11 @@ export function edit(world: World, args: Arguments, what: 'text' | 'caption' | '
   if (before === undefined) throw badRequest('message to edit not found')
   if (before.from?.id !== world.me.id) throw badRequest("message can't be edited")
   checkKeyboard(args['reply_markup'], { invoice: before['invoice'] !== undefined })
-  const { reply_markup: _old, edit_date: _date, entities: _entities, caption_entities: _captionEntities, ...rest } = before
+  const rest = without(before, 'reply_markup', 'edit_date', 'entities', 'caption_entities')
   const changed: Content = what === 'text' ? textContent(String(args['text']), args) : what === 'caption' ? captionContent(args) : {}
   const markup = args['reply_markup']
   const after = { ...rest, ...(what === 'reply_markup' ? entitiesOf(before) : {}), ...changed, ...(markup === undefined ? {} : { reply_markup: markup }) }
-  const { edit_date: _editDate, ...comparable } = before
+  const comparable = without(before, 'edit_date')
   if (what !== 'media' && JSON.stringify(sorted(comparable)) === JSON.stringify(sorted(after))) {
     throw badRequest('message is not modified: specified new message content and reply markup are exactly the same as a current content and reply markup of the message')
   }
@@ -120,8 +122,7 @@ function repliedTo(state: ChatState, args: Arguments): Message | undefined {
   if (parameters === undefined) return undefined
   const message = state.messages.get(parameters.message_id)
   if (message === undefined && parameters.allow_sending_without_reply !== true) throw badRequest('message to be replied not found')
-  const { reply_to_message: _deeper, ...rest } = message ?? { reply_to_message: undefined }
-  return message === undefined ? undefined : (rest as unknown as Message)
+  return message === undefined ? undefined : (without(message, 'reply_to_message') as unknown as Message)
 }
 
 function textContent(source: string, args: Arguments): Content {
@@ -154,6 +155,10 @@ function fileOf(world: World, given: unknown, folder: string, extension: string,
   const known = typeof given === 'string' && world.files.has(given)
   const file = world.files.add(folder, extension, given instanceof Upload ? { bytes: given.bytes } : {})
   return { file_id: known ? given : file.file_id, file_unique_id: file.file_unique_id, file_size: file.file_size }
+}
+
+function without(message: Message, ...fields: readonly string[]): Content {
+  return Object.fromEntries(Object.entries(message).filter(([name]) => !fields.includes(name)))
 }
 
 function isInline(markup: unknown): boolean {

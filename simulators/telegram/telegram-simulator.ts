@@ -313,7 +313,7 @@ class Telegram implements TelegramSimulator {
       // The body happened to contain the word "method"; the server ignores what it cannot read, too.
       return
     }
-    const schema = botApi().methods.get(String(raw['method'] ?? '').toLowerCase())
+    const schema = botApi().methods.get((typeof raw['method'] === 'string' ? raw['method'] : '').toLowerCase())
     if (schema === undefined || schema.name.startsWith('get') || NOT_IN_REPLY.includes(schema.name)) return
     await this.faults.run({
       direction: 'in', operation: schema.name, method: 'REPLY', args: raw, signal: undefined,
@@ -327,7 +327,7 @@ class Telegram implements TelegramSimulator {
     const body = request.method === 'POST' ? (JSON.parse((await request.text()) || '{}') as Readonly<Record<string, unknown>>) : {}
     if (id === undefined) {
       if (request.method === 'GET') return json(200, { users: this.users().map(user => user.user) })
-      const user = this.user({ id: Number(body['id']), firstName: String(body['firstName'] ?? 'User'), languageCode: String(body['languageCode'] ?? 'en') })
+      const user = this.user({ id: Number(body['id']), firstName: typeof body['firstName'] === 'string' ? body['firstName'] : 'User', languageCode: typeof body['languageCode'] === 'string' ? body['languageCode'] : 'en' })
       return json(201, user.user)
     }
     const user = this.#users.get(Number(id))
