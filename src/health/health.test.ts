@@ -16,10 +16,13 @@ describe('a system before its first results', () => {
   it('is unavailable while a required component was not checked, and announces neither outage nor recovery at a good start', async () => {
     const { env, health, seen } = aHealth()
     health.check('database', { ...DATABASE, check: () => env.sleep(50) })
+    health.check('cache', { ...DATABASE, check: () => env.sleep(10) })
     expect(health.state).toBe('unavailable')
     expect(health.component('database')).toMatchObject({ state: 'unavailable', reason: 'not checked yet', checkedAt: undefined })
     const started = health.start()
-    await env.advance('50ms')
+    await env.advance('10ms')
+    expect([health.component('cache')?.state, health.state]).toEqual(['healthy', 'unavailable'])
+    await env.advance('40ms')
     await started
     expect(health.state).toBe('healthy')
     expect(health.component('database')).toMatchObject({ state: 'healthy', responseMs: 50 })

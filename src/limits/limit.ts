@@ -141,7 +141,8 @@ class MemoryLimit implements Limit {
     this.#checkCost(cost)
     const now = this.#kit.env.monotonic()
     const fullAt = this.#buckets.get(key)
-    if (fullAt > now) this.#buckets.set(key, Math.max(now, fullAt - cost * this.#rules.intervalMs), now)
+    // A time that is past is a full bucket, so more than was taken cannot be given back.
+    if (fullAt > now) this.#buckets.set(key, fullAt - cost * this.#rules.intervalMs, now)
   }
 
   snapshot(): LimitSnapshot {
