@@ -49,6 +49,7 @@ describe('a limit of 5 in 60 s', () => {
     expect(limited.takeSync('u1', 5).ok).toBe(true)
     expect(limited.takeSync('u1').ok).toBe(false)
     limited.refund('nobody', 5)
+    expect(limited.snapshot().keys).toBe(1)
     expect(limited.peek('nobody')).toEqual({ ok: true, remaining: 4 })
   })
 
