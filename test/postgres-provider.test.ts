@@ -18,8 +18,8 @@ const temporary = (mode: number): string => {
 }
 /** Without what names this run's server, so that the process is a run of its own. */
 function environment(temp: string): NodeJS.ProcessEnv {
-  const { HOLDFAST_TEST_POSTGRES_DIR: _dir, DATABASE_URL: _url, ...rest } = process.env
-  return { ...rest, TMPDIR: temp }
+  const rest = Object.entries(process.env).filter(([name]) => name !== 'HOLDFAST_TEST_POSTGRES_DIR' && name !== 'DATABASE_URL')
+  return { ...Object.fromEntries(rest), TMPDIR: temp }
 }
 const running = (pid: number): boolean => spawnSync('kill', ['-0', String(pid)], { stdio: 'ignore' }).status === 0
 const tsx = (file: string): string[] => ['--import', createRequire(import.meta.url).resolve('tsx'), file]

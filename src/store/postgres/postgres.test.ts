@@ -1,4 +1,5 @@
 import { createServer, connect, type Server, type Socket } from 'node:net'
+import createSql from 'postgres'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EventBus, realEnv, type EventName } from '../../core/index.ts'
 import { testPostgres, type OwnTestPostgres, type TestPostgres } from '../../../test/postgres.ts'
@@ -159,6 +160,22 @@ describe('a connection that is cut', () => {
     expect(late).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
     expect(heard).toEqual(['store.lost', 'store.recovered'])
     await Promise.all([database.close(), other.database.close()])
+  })
+
+  it('would let the rest of a transaction run outside of it (the control: the driver alone reconnects)', async () => {
+    const url = await shared.url()
+    const other = await open(url)
+    const driver = createSql(url, { max: 1, onnotice: () => undefined })
+    await driver.unsafe('CREATE TABLE t (id int)')
+    await driver.unsafe('BEGIN')
+    await driver.unsafe('INSERT INTO t VALUES (1)')
+    const [row] = await driver.unsafe<{ pid: number }[]>('SELECT pg_backend_pid() AS pid')
+    await other.database.transaction('kill', tx => tx.query('SELECT pg_terminate_backend($1, 5000)', [row?.pid]))
+    await driver.unsafe('SELECT 1').catch(() => undefined)
+    await driver.unsafe('INSERT INTO t VALUES (2)').catch(() => driver.unsafe('INSERT INTO t VALUES (2)'))
+    expect(await other.database.transaction('count', tx => tx.query('SELECT id FROM t'))).toEqual([{ id: 2 }])
+    await driver.end()
+    await other.database.close()
   })
 
   it('while COMMIT is under way: nobody knows, and work is not run again', async () => {
