@@ -91,7 +91,7 @@ describe('after a failure', () => {
   it.each<[string, () => Promise<unknown>]>([
     ['a synchronous throw', () => { throw new Error('sync') }],
     ['a rejection', () => Promise.reject(new Error('async'))],
-    ['a throw of undefined', () => Promise.reject(undefined)],
+    ['a bug in the program', () => { const user = JSON.parse('null') as { readonly tariff: string }; return Promise.resolve(user.tariff) }],
   ])('survives %s, and no kick wakes it before safeSleep', async (_what, run) => {
     const loop = make(run, { every: '1s' })
     loop.start()
