@@ -31,7 +31,8 @@ function install() {
   if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) giveUp('there is no Chromium here and no apt-get to install it with')
   process.stderr.write('Installing chromium by apt-get (once, about a minute)...\n')
   apt('-qq', '-o', 'DPkg::Lock::Timeout=120', 'update')
-  const result = apt('-qq', '-o', 'DPkg::Lock::Timeout=300', 'install', '-y', '--no-install-recommends', 'chromium', 'fonts-dejavu-core')
+  // Without a font a page is drawn as empty boxes.
+  const result = apt('-qq', '-o', 'DPkg::Lock::Timeout=300', 'install', '-y', '--no-install-recommends', 'chromium', 'fonts-inter')
   if (result.status !== 0) {
     const last = (result.stderr ?? result.error?.message ?? '').trim().split('\n').at(-1)
     giveUp(`apt-get could not install chromium (${last === '' || last === undefined ? 'no reason given' : last})`)

@@ -105,7 +105,7 @@ function flagRows(flags: readonly FlagStatus[], at: number): readonly (readonly 
       { text: flag.name },
       { text: flag.on ? 'on' : 'off', tone: flag.on ? 'good' : 'bad' },
       { text: until === undefined ? '' : `for ${humanDuration(Math.max(0, until - at))} more`, tone: 'dim' },
-      { text: flag.on ? flag.because : `${flag.because}. ${flag.whenOff}`, tone: 'dim' },
+      { text: flag.on ? flag.because : `${flag.because}; off means: ${flag.whenOff}`, tone: 'dim' },
     ]
   })
 }

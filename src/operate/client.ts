@@ -14,9 +14,12 @@ export interface OperatorClientOptions {
   readonly env: Pick<Env, 'fetch' | 'timer'>
   /** Who asks: `cli:alice`. */
   readonly actor?: string
-  /** Bound of each call, milliseconds. Default 10000. */
+  /** Bound of each read, milliseconds. Default 10000. A command may take as long as a worker's iteration (130 s). */
   readonly timeoutMs?: number
 }
+
+/** `worker.run` answers when the iteration is over, whose deadline is 120 s. */
+const COMMAND_MS_MAX = 130_000
 
 /** One event of the live stream. */
 export type StreamMessage = { [Name in keyof StreamEvents]: { readonly event: Name; readonly data: StreamEvents[Name]; readonly id: string | undefined } }[keyof StreamEvents]
@@ -52,9 +55,9 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
     if (!response.ok) throw await refusal(base, response)
     return response
   }
-  const call = async <T>(path: string, init: RequestInit = {}): Promise<T> => {
+  const call = async <T>(path: string, init: RequestInit = {}, boundMs: number = timeoutMs): Promise<T> => {
     const giveUp = new AbortController()
-    const timer = options.env.timer(timeoutMs, () => { giveUp.abort(new Error(`no answer within ${String(timeoutMs)} ms`)) })
+    const timer = options.env.timer(boundMs, () => { giveUp.abort(new Error(`no answer within ${String(boundMs)} ms`)) })
     try {
       const response = await send(path, init, giveUp.signal)
       return (await response.json()) as T
@@ -70,7 +73,7 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
       body: JSON.stringify(body),
       // No browser asks here; the origin is said so that the server's rule needs no exception for us.
       headers: { 'content-type': 'application/json', [GUARD_HEADER]: '1', origin: new URL(base).origin },
-    })
+    }, COMMAND_MS_MAX)
 
   return {
     url: base,

@@ -84,7 +84,7 @@ export function loginPage(message: string | undefined, status: 200 | 401 | 429):
   const note = message === undefined ? '' : `<p role="alert" class="login-error">${message}</p>`
   const html = `<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Holdfast: log in</title><link rel="stylesheet" href="./login.css"></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Holdfast: log in</title><link rel="icon" href="./favicon.svg"><link rel="stylesheet" href="./login.css"></head>
 <body><main><h1>Holdfast</h1><p>This console asks for the operator token.</p>${note}
 <form method="post" action="./login"><label for="token">Operator token</label><input id="token" name="token" type="password" autocomplete="current-password" required autofocus><button>Log in</button></form>
 </main></body>

@@ -22,6 +22,8 @@ export interface FakeHoldfast extends Operated {
   readonly commandsSeen: (CommandRequest & { readonly name: string })[]
   /** Adds a line to the timeline, and tells who listens. */
   say(text: string, tone?: TimelineEntry['tone'], correlationId?: string): TimelineEntry
+  /** Tells who listens about an entry that is there already, as when it repeats. */
+  tell(entry: TimelineEntry): void
   touch(): void
   /** While true, `status()` never answers. */
   hung: boolean
@@ -73,10 +75,11 @@ export function fakeHoldfast(env: Env, options: { readonly instance?: string } =
     say: (text, tone = 'neutral', correlationId) => {
       const entry: TimelineEntry = { id: `${instance}:${String(++seq)}`, at: env.now(), name: 'app.fact', text, tone, count: 1, lastAt: env.now(), ...(correlationId === undefined ? {} : { correlationId }) }
       entries.push(entry)
-      for (const listener of [...listeners]) listener(entry)
+      fake.tell(entry)
       fake.touch()
       return entry
     },
+    tell: entry => { for (const listener of [...listeners]) listener(entry) },
     touch: () => { events.emit('app.progress', { message: 'changed' }) },
   }
   return fake

@@ -1,0 +1,66 @@
+/**
+ * What the page asks the service to do. Every command goes through one dialog that asks why.
+ */
+import { signal } from '@preact/signals'
+import type { CommandResult, DemoFault, TimelineEntry } from '../../src/operate/api.ts'
+import { faults, notice } from './store.ts'
+
+/** A command that waits for its reason. */
+export interface Question {
+  readonly title: string
+  /** What will be true afterwards. */
+  readonly text: string
+  readonly confirm: string
+  readonly tone: 'kill' | 'calm'
+  readonly command: string
+  readonly target: string
+  readonly args?: Readonly<Record<string, string | boolean>>
+  /** May it end by itself? `must`: it has to. */
+  readonly expiry?: 'may' | 'must'
+}
+
+export const question = signal<Question | undefined>(undefined)
+/** The story of one correlation id, while it is looked at. */
+export const story = signal<{ readonly id: string; readonly entries: readonly TimelineEntry[] } | undefined>(undefined)
+
+const HEADERS = { 'content-type': 'application/json', 'x-holdfast': '1' }
+const NOTICE_MS = 6_000
+let noticeTimer: ReturnType<typeof setTimeout> | undefined
+
+async function post(path: string, body: unknown): Promise<unknown> {
+  const response = await fetch(`./api/${path}`, { method: 'POST', headers: HEADERS, body: JSON.stringify(body) })
+  if (response.ok) return response.json()
+  const problem = (await response.json().catch(() => ({}))) as { readonly detail?: string; readonly title?: string }
+  throw new Error(problem.detail ?? problem.title ?? `the service answered ${String(response.status)}`)
+}
+
+/** @throws Error with a sentence for the person who asked */
+export async function carryOut(asked: Question, reason: string, duration: string): Promise<void> {
+  const args = { ...asked.args, ...(duration === '' ? {} : { for: duration }) }
+  const result = (await post(`commands/${asked.command}`, { target: asked.target, args, reason })) as CommandResult
+  tell(result.message, 'good')
+}
+
+export async function setFault(fault: DemoFault): Promise<void> {
+  try {
+    faults.value = ((await post('demo/faults', { id: fault.id, active: !fault.active })) as { readonly faults: readonly DemoFault[] }).faults
+    tell(`${fault.label}: ${fault.active ? 'repaired' : 'broken'}`, 'good')
+  } catch (error) {
+    tell(error instanceof Error ? error.message : String(error), 'bad')
+  }
+}
+
+export async function explain(id: string): Promise<void> {
+  try {
+    const response = await fetch(`./api/explain/${encodeURIComponent(id)}`)
+    if (response.ok) story.value = (await response.json()) as { readonly id: string; readonly entries: readonly TimelineEntry[] }
+  } catch {
+    tell('the service does not answer', 'bad')
+  }
+}
+
+function tell(text: string, tone: 'good' | 'bad'): void {
+  notice.value = { text, tone }
+  clearTimeout(noticeTimer)
+  noticeTimer = setTimeout(() => { notice.value = undefined }, NOTICE_MS)
+}
