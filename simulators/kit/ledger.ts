@@ -2,7 +2,7 @@
  * What a simulator saw and did: one line for each call, whoever made it.
  *
  * Drills assert on it ("the panel was called once", "nothing was sent after the switch went off"). The newest entries
- * are kept and what was dropped is counted. Tokens and headers are not recorded.
+ * are kept and what was dropped is counted. Headers and the bot's token are not recorded; arguments are, as they came.
  */
 import type { Env } from 'holdfast/core'
 
@@ -25,7 +25,10 @@ export interface LedgerEntry {
   fault: string | undefined
   /** How many times the effect was carried out. */
   applied: number
-  tookMs: number
+  /** `monotonic()` at the beginning. */
+  readonly startedMs: number
+  /** Until the answer; undefined while it is pending. */
+  tookMs: number | undefined
 }
 
 /** The newest so many are kept. */
@@ -50,7 +53,7 @@ export class Ledger {
   open(direction: 'in' | 'out', operation: string, method: string, args: unknown): LedgerEntry {
     const entry: LedgerEntry = {
       n: this.#next, at: this.#env.now(), direction, operation, method, args,
-      outcome: 'pending', status: undefined, fault: undefined, applied: 0, tookMs: this.#env.monotonic(),
+      outcome: 'pending', status: undefined, fault: undefined, applied: 0, startedMs: this.#env.monotonic(), tookMs: undefined,
     }
     this.#next += 1
     this.#counts.set(operation, (this.#counts.get(operation) ?? 0) + 1)
@@ -67,7 +70,7 @@ export class Ledger {
   close(entry: LedgerEntry, outcome: Outcome, status: number | undefined): void {
     entry.outcome = outcome
     entry.status = status
-    entry.tookMs = this.#env.monotonic() - entry.tookMs
+    entry.tookMs = this.#env.monotonic() - entry.startedMs
   }
 
   /** Oldest first; with a name only the calls of that operation. */

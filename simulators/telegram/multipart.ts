@@ -1,7 +1,7 @@
 /**
  * Reads multipart/form-data as leniently as the Bot API server does.
  *
- * `Request.formData()` refuses what grammY sends (no line break behind the last boundary), so this is our own; a part's
+ * `Request.formData()` refuses what grammY sends (no line break behind the last boundary, file names without quotes), so this is our own; a part's
  * bytes are kept as they are. Not here: nested multiparts, encodings of parts.
  */
 import { Upload } from './schema.ts'
@@ -26,7 +26,8 @@ export function parseMultipart(contentType: string, body: Buffer): Readonly<Reco
       const head = part.subarray(0, split).toString('utf8')
       const content = part.subarray(split + 4)
       const name = /\bname="([^"]*)"/i.exec(head)?.[1]
-      const fileName = /\bfilename="([^"]*)"/i.exec(head)?.[1]
+      const quoted = /\bfilename=(?:"([^"]*)"|([^;\r\n]*))/i.exec(head)
+      const fileName = quoted?.[1] ?? quoted?.[2]
       if (name !== undefined) fields[name] = fileName === undefined ? content.toString('utf8') : new Upload(fileName, new Uint8Array(content))
     }
     start = end

@@ -337,18 +337,23 @@ describe('the same seed', () => {
 })
 
 describe('speed', () => {
-  it('carries ten thousand simulated purchases: a call in process takes well under a millisecond', async () => {
+  it('costs little more than the web-standard Request and Response that carry it: ten thousand purchases run through this', async () => {
     const url = `http://telegram.test/bot${telegram.token}/sendMessage`
     const body = JSON.stringify({ chat_id: 42, text: 'hello', reply_markup: KEYBOARD })
     const quick = telegramSimulator({ env, flood: 'off', token: telegram.token })
     quick.user({ id: 42, firstName: 'Anna' })
-    const round = async (): Promise<void> => { await (await quick.fetch(new Request(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body }))).text() }
-    for (let index = 0; index < 500; index += 1) await round()
-    const start = performance.now()
-    for (let index = 0; index < 2_000; index += 1) await round()
-    const microseconds = (performance.now() - start) / 2
-    console.log(`telegram simulator: ${microseconds.toFixed(0)} µs a sendMessage in process`)
-    // The aim is below 100 µs; the bound leaves room for a loaded machine.
-    expect(microseconds).toBeLessThan(1_000)
+    const request = (): Request => new Request(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    const measure = async (handler: (request: Request) => Promise<Response>): Promise<number> => {
+      const start = performance.now()
+      for (let index = 0; index < 500; index += 1) await (await handler(request())).text()
+      return (performance.now() - start) * 2
+    }
+    const bare = async (asked: Request): Promise<Response> => new Response(JSON.stringify(JSON.parse(await asked.text())), { headers: { 'content-type': 'application/json' } })
+    // Interleaved, and the best of each: what else the machine does hits both alike.
+    const rounds: [ours: number, bare: number][] = []
+    for (let round = 0; round < 6; round += 1) rounds.push([await measure(quick.fetch), await measure(bare)])
+    const [ours, theirs] = [Math.min(...rounds.map(round => round[0])), Math.min(...rounds.map(round => round[1]))]
+    console.log(`telegram simulator: ${ours.toFixed(0)} µs a sendMessage in process, ${theirs.toFixed(0)} µs of it Request and Response`)
+    expect(ours / theirs).toBeLessThan(3)
   })
 })

@@ -136,16 +136,7 @@ export class Updates {
   /** Forgets everything that waits. Webhooks stay registered. */
   dropPending(): void {
     this.#polling = []
-    const registered = this.#webhook
-    if (registered !== undefined) {
-      registered.stop()
-      this.#webhook = this.#target(registered.settings, () => { this.removeWebhook() })
-    }
-    for (const target of [...this.#others]) {
-      target.stop()
-      this.#others.delete(target)
-      this.addTarget(target.settings)
-    }
+    for (const target of this.targets()) target.clear()
   }
 
   stop(): void {

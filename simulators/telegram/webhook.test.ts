@@ -212,6 +212,26 @@ describe('several instances, duplicates, raw updates', () => {
     expect(other).toEqual([arrivals[0]?.id])
   })
 
+  it('forgets what waits on reset, and both targets go on', async () => {
+    const other: number[] = []
+    env.serve('http://bot2.test', async request => { other.push(((await request.json()) as Update).update_id); return new Response('ok') })
+    const second = telegram.alsoDeliverTo('http://bot2.test/hook')
+    answer = never
+    anna().send('under way')
+    anna().send('waits')
+    await env.settle()
+    telegram.reset()
+    answer = () => new Response('ok')
+    boris().send('fresh')
+    await env.advance('3m')
+    expect(arrivals.map(arrival => arrival.text)).toEqual(['under way', 'fresh'])
+    expect(telegram.pendingUpdates).toBe(0)
+    second.remove()
+    boris().send('again')
+    await env.settle()
+    expect(other).toHaveLength(3)
+  })
+
   it('redelivers one update a hundred times at once', async () => {
     anna().send('one')
     await env.settle()

@@ -76,6 +76,8 @@ export class WebhookTarget {
   #active = 0
   #pending = 0
   #stopped = false
+  /** Counts `clear()`: what was under way before one changes nothing after it. */
+  #epoch = 0
   #lastSuccessAt = Number.NEGATIVE_INFINITY
   #goneSince: number | undefined
   readonly #inFlight = new Set<AbortController>()
@@ -108,15 +110,22 @@ export class WebhookTarget {
   /** Stops delivering; answers what was not delivered, oldest first. */
   stop(): readonly Pending[] {
     this.#stopped = true
+    const left = this.clear()
     for (const controller of this.#inFlight) controller.abort()
+    return left.sort((a, b) => a.update.update_id - b.update.update_id)
+  }
+
+  /** Forgets what waits, and answers it; requests that are under way go on, and their outcome is ignored. */
+  clear(): Pending[] {
     const left = [...this.#lanes.values()].flatMap(lane => {
       lane.timer?.cancel()
       return lane.queue
     })
+    this.#epoch += 1
     this.#lanes.clear()
     this.#ready = []
     this.#pending = 0
-    return left.sort((a, b) => a.update.update_id - b.update.update_id)
+    return left
   }
 
   /** Sends one update now, outside the lanes, and answers what came back. */
@@ -173,10 +182,15 @@ export class WebhookTarget {
       head = lane.queue[0]
     }
     if (head === undefined) return
+    const epoch = this.#epoch
     this.#active += 1
     const attempt = await this.#attempt(head)
     this.#active -= 1
     if (this.#stopped) return
+    if (this.#epoch !== epoch) {
+      this.#pump()
+      return
+    }
     if (attempt.ok) {
       this.counts.delivered += 1
       this.#lastSuccessAt = env.monotonic()
