@@ -18,6 +18,8 @@ export interface CryptoPayOptions {
   /** Default `10001:SIMULATED-crypto-pay-token`. */
   readonly token?: string
   readonly webhookUrl?: string
+  /** Number of the first invoice. Default 1001. A world that is made anew beside books that were kept begins elsewhere. */
+  readonly firstInvoiceId?: number
   readonly webhook?: {
     /** How often a webhook is tried at most. Default 5. */
     readonly attempts?: number
@@ -93,21 +95,24 @@ class CryptoPay implements CryptoPaySimulator {
   readonly #env: Env
   readonly #random: SeededRandom
   readonly #attempts: number
+  readonly #firstId: number
   readonly #payExpired: boolean
   readonly #invoices = new Map<number, Row>()
   readonly #byUrl = new Map<string, number>()
   readonly #transfers = new Map<string, Transfer>()
   readonly #webhooks = { sent: 0, accepted: 0, lost: 0 }
-  #nextId = 1_001
+  #nextId: number
   /** Counts restarts: what was under way before one does not go on. */
   #epoch = 0
 
-  constructor({ env, seed = 1, token = '10001:SIMULATED-crypto-pay-token', webhookUrl, webhook, payExpired = false }: CryptoPayOptions) {
+  constructor({ env, seed = 1, token = '10001:SIMULATED-crypto-pay-token', webhookUrl, webhook, payExpired = false, firstInvoiceId = 1_001 }: CryptoPayOptions) {
     const attempts = webhook?.attempts ?? ATTEMPTS
     if (!Number.isInteger(attempts) || attempts < 1 || attempts > 20) throw new HoldfastError('HF_OPTION_INVALID', { message: `crypto-pay simulator: webhook.attempts: expected 1 to 20, got ${String(attempts)}` })
     this.#env = env
     this.#random = seededRandom(seed)
     this.#attempts = attempts
+    this.#firstId = firstInvoiceId
+    this.#nextId = firstInvoiceId
     this.#payExpired = payExpired
     this.token = token
     this.webhook = { url: webhookUrl, never: webhook?.never ?? false }

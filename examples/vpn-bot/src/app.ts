@@ -3,7 +3,7 @@
  * simulated time with simulators in process, on real sockets, and twice in one process.
  */
 import { createHoldfast, type DurableHoldfast, type HoldfastOptions, type Store } from 'holdfast'
-import { type Env, HoldfastError, messageOf, withContext } from 'holdfast/core'
+import { type Env, HoldfastError, withContext } from 'holdfast/core'
 import { combine, type HttpHandler, mount, type Mounted, probes, type Verifier, webhook } from 'holdfast/http'
 import { type DemoControls, operate } from 'holdfast/operate'
 import { guardedApi, TELEGRAM_SOURCE, TELEGRAM_TOPIC, telegramApi, telegramProcessing, telegramSender, telegramWebhook } from 'holdfast/telegram'
@@ -26,8 +26,9 @@ import { workers } from './workers.ts'
 
 export const TELEGRAM_PATH = '/webhooks/telegram'
 export const CRYPTO_PAY_PATH = '/webhooks/crypto-pay'
+const PROVISIONING_DRAIN_MS = 5_000
 
-export interface AppOptions<Tx> extends Pick<HoldfastOptions, 'environment' | 'dataDir' | 'log' | 'alertSinks' | 'drainFor'> {
+export interface AppOptions<Tx> extends Pick<HoldfastOptions, 'environment' | 'dataDir' | 'log' | 'alertSinks' | 'secrets' | 'leaseFor' | 'drainFor'> {
   readonly env: Env
   readonly store: Store<Tx>
   readonly shop: Shop<Tx>
@@ -57,11 +58,7 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   const { env, store, shop, config } = options
   const hold = createHoldfast({
     service: 'vpn-bot', version: '0.1.0', env, store, runbooks,
-    ...(options.environment === undefined ? {} : { environment: options.environment }),
-    ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
-    ...(options.log === undefined ? {} : { log: options.log }),
-    ...(options.alertSinks === undefined ? {} : { alertSinks: options.alertSinks }),
-    ...(options.drainFor === undefined ? {} : { drainFor: options.drainFor }),
+    ...given(options, ['environment', 'dataDir', 'log', 'alertSinks', 'secrets', 'leaseFor', 'drainFor']),
   })
   hold.migrations(shopMigrations)
   const definitions = define(hold)
@@ -75,9 +72,10 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
     send: telegramSender({ telegram, unreachable: chatId => hold.transaction('shop.unreachable', tx => shop.unreachable(tx, chatId)) }),
   })
 
+  let stopping = false
   const messages = notices(hold.outbox)
-  const provisioning = provisioningOf({ hold, shop, panel, panelDependency: definitions.vpnPanel, notices: messages, adminIds: config.adminIds, allowed: () => switches.vpnProvisioning.on })
-  const finalise = finaliser({ hold, shop, notices: messages, adminIds: config.adminIds, paid: provisioning.activateSoon })
+  const provisioning = provisioningOf({ hold, shop, panel, panelDependency: definitions.vpnPanel, notices: messages, adminIds: config.adminIds, allowed: () => switches.vpnProvisioning.on && !stopping })
+  const finalise = finaliser({ hold, shop, notices: messages, adminIds: config.adminIds, paid: id => { provisioning.activateSoon(id) } })
   workers({ hold, shop, definitions, provisioning, cryptoPay, finalise })
 
   const bot = customersBot({
@@ -95,7 +93,7 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
       if (chatId !== undefined && chatId === userId) await telegram.call('sendMessage', { chat_id: chatId, text: TEXTS[languageOf(language)].failed(code) })
     },
   })
-  const updates = hold.inbox.process(TELEGRAM_SOURCE, ({ payload }) => handleUpdate(payload as unknown as Update))
+  hold.inbox.process(TELEGRAM_SOURCE, ({ payload }) => handleUpdate(payload as unknown as Update))
 
   const cryptoPayWebhook = webhook({
     path: CRYPTO_PAY_PATH, name: 'crypto-pay', bodyLimit: '1mb', events: hold.events, verify: signedByCryptoPay(config.cryptoPayToken),
@@ -141,21 +139,20 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   return {
     hold, bot, definitions, finalise, provisioning,
     fetch: combine(parts, { events: hold.events }),
-    async start() {
-      await hold.start()
-      updates.start()
-    },
+    start: () => hold.start(),
     async stop(reason) {
+      stopping = true
       desk.stop()
-      try {
-        await updates.stop()
-        await provisioning.drained()
-      } catch (error) {
-        hold.log.warn({ reason: messageOf(error) }, 'the drain was not clean; recovery goes on from the books at the next start')
-      }
+      // What is begun on the panel is a saga: what does not end in time is taken up by recovery at the next start.
+      await Promise.race([provisioning.drained(), env.sleep(PROVISIONING_DRAIN_MS)])
       await hold.stop(reason)
     },
   }
+}
+
+/** Those of the options that were given: an optional property is left out, not undefined. */
+function given<T extends object, Name extends keyof T>(options: T, names: readonly Name[]): Pick<T, Name> {
+  return Object.fromEntries(names.flatMap(name => (options[name] === undefined ? [] : [[name, options[name]]]))) as Pick<T, Name>
 }
 
 /** Enough for grammY to begin with; the worker asks Telegram for the rest. */

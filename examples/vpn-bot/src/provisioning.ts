@@ -1,9 +1,9 @@
 /**
- * Keys on the panel: made and removed by sagas that may stop anywhere and be run again by anybody.
+ * Keys on the panel: made and removed by sagas that may stop anywhere and are taken up again by anybody.
  *
- * Whoever begins claims first, in the books, and the claim's number is part of the run's name; what a run found is
- * recorded under the generation and revision it was begun for. So two runs of one subscription do no harm, a run that was
- * overtaken records nothing, and a delivery message commits with the record of its key.
+ * A run's name follows from the books (subscription, revision, count of runs), so whoever begins it twice joins it; what
+ * it made is recorded under the generation and revision it was begun for. So two at one subscription do no harm, a run
+ * that was overtaken records nothing, and a delivery message commits with the record of its key.
  */
 import type { DurableHoldfast } from 'holdfast'
 import { HoldfastError, messageOf } from 'holdfast/core'
@@ -20,16 +20,19 @@ const Wanted = z.object({
 })
 const Removal = z.object({ id: z.string(), generation: z.number().int() })
 
-/** Nobody else begins on the same subscription for so long; a run that died is taken up by recovery before. */
+/** Nobody else looks at the same subscription for so long; a run that died is taken up by recovery before. */
 const CLAIM_MS = 120_000
 /** Activations begun at once by fresh payments; what is more waits for the worker. */
 const AT_ONCE_MAX = 20
 
+/** `waiting`: begun, and tried again by itself until it is over. `nothing`: not due, or another is at it. */
+export type RunResult = 'done' | 'waiting' | 'nothing'
+
 export interface Provisioning {
-  /** Activates one subscription if one is due. @throws when the panel cannot do it now */
-  activate(subscriptionId: string): Promise<void>
-  /** Removes the key of one subscription if that is due. @throws when the panel cannot do it now */
-  remove(subscriptionId: string): Promise<void>
+  /** Activates one subscription if one is due. @throws when the run was given up, or the panel said a definite no */
+  activate(subscriptionId: string): Promise<RunResult>
+  /** Removes the key of one subscription if that is due. @throws when the run was given up */
+  remove(subscriptionId: string): Promise<RunResult>
   /** `activate` in the background, as soon as a payment has arrived; failures are left to the worker. Never throws. */
   activateSoon(subscriptionId: string): void
   /** The same for a removal that an admin has confirmed. */
@@ -51,7 +54,7 @@ export interface ProvisioningDeps<Tx> {
 
 export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, adminIds, allowed }: ProvisioningDeps<Tx>): Provisioning {
   const provision = hold.saga('provision', {
-    version: 1, input: Wanted, runbook: 'provisioning-stuck',
+    version: 1, input: Wanted, runbook: 'provisioning-stuck', backoffMax: '30s',
     run: async (step, wanted) => {
       const username = panelUsername(wanted)
       const made = await step('ensure-user', {
@@ -84,7 +87,7 @@ export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, 
   })
 
   const removeKey = hold.saga('remove-key', {
-    version: 1, input: Removal, runbook: 'removal-stuck',
+    version: 1, input: Removal, runbook: 'removal-stuck', backoffMax: '30s',
     run: async (step, removal) => {
       await step('remove-user', { effect: 'idempotent', run: ({ signal }) => panel.removeUser(panelUsername(removal), signal) })
       // Only now: a status that ran ahead of the panel would leave a key that works and that nobody knows of.
@@ -97,46 +100,50 @@ export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, 
     },
   })
 
-  /** A run that came to nothing: an open breaker ends the worker's batch, anything else is this item's failure. */
-  const failed = (what: string, reason: string): HoldfastError => panelDependency.allows()
+  /** A run that was given up: an open breaker ends the worker's batch, anything else is this item's failure. */
+  const givenUp = (what: string, reason: string): HoldfastError => panelDependency.allows()
     ? new HoldfastError('HF_CALL_FAILED', { message: `${what}: ${reason}` })
     : new HoldfastError('HF_BREAKER_OPEN', { message: `${what}: ${reason}`, stackless: true })
 
-  async function activate(id: string): Promise<void> {
+  async function activate(id: string): Promise<RunResult> {
     const claimed = await hold.transaction('shop.claim-activation', tx => shop.claimActivation(tx, id, CLAIM_MS))
-    if (claimed === undefined) return
+    if (claimed === undefined) return 'nothing'
     const { generation, revision, runs: run, expiresAt } = claimed
-    const result = await provision.start(`${id}:${String(run)}`, { id, generation, revision, run, expiresAt })
-    if (result.outcome === 'done') {
-      if (result.value.outcome === 'refused') throw new HoldfastError('HF_CALL_REJECTED', { message: `activation of ${id}: ${result.value.message}` })
-      if (result.value.outcome === 'gone') return
-      // A renewal during this run waits for its own.
-      if (result.value.outcome === 'outdated') await activate(id)
-      return
+    const result = await provision.start(`${id}:r${String(revision)}:${String(run)}`, { id, generation, revision, run, expiresAt })
+    switch (result.outcome) {
+      case 'done':
+        if (result.value.outcome === 'refused') throw new HoldfastError('HF_CALL_REJECTED', { message: `activation of ${id}: ${result.value.message}` })
+        // Paid for again during this run: the newer revision waits for a run of its own.
+        return result.value.outcome === 'outdated' ? activate(id) : 'done'
+      case 'running': return 'waiting'
+      case 'undone':
+        await hold.transaction('shop.release-activation', tx => shop.releaseActivation(tx, { id, run, message: result.reason.slice(0, 300) }))
+        throw givenUp(`activation of ${id}`, result.reason)
+      case 'needs-human': throw new HoldfastError('HF_CALL_REJECTED', { message: `activation of ${id} needs a person: ${result.reason}` })
     }
-    if (result.outcome === 'running') return
-    await hold.transaction('shop.release-activation', tx => shop.releaseActivation(tx, { id, run, message: result.reason.slice(0, 300) }))
-    throw failed(`activation of ${id}`, result.reason)
   }
 
-  async function remove(id: string): Promise<void> {
+  async function remove(id: string): Promise<RunResult> {
     const claimed = await hold.transaction('shop.claim-removal', tx => shop.claimRemoval(tx, id, CLAIM_MS))
-    if (claimed === undefined) return
-    const result = await removeKey.start(`${id}:${String(claimed.runs)}`, { id, generation: claimed.generation })
-    if (result.outcome === 'done') {
-      if (result.value.status === 'pending_activation') await activate(id)
-      return
+    if (claimed === undefined) return 'nothing'
+    const { generation, runs: run } = claimed
+    const result = await removeKey.start(`${id}:g${String(generation)}:${String(run)}`, { id, generation })
+    switch (result.outcome) {
+      // Paid for again while the key was being removed: the next generation is due at once.
+      case 'done': return result.value.status === 'pending_activation' ? activate(id) : 'done'
+      case 'running': return 'waiting'
+      case 'undone':
+        await hold.transaction('shop.release-removal', tx => shop.releaseRemoval(tx, { id, run, message: result.reason.slice(0, 300) }))
+        throw givenUp(`removal of ${id}`, result.reason)
+      case 'needs-human': throw new HoldfastError('HF_CALL_REJECTED', { message: `removal of ${id} needs a person: ${result.reason}` })
     }
-    if (result.outcome === 'running') return
-    await hold.transaction('shop.release-removal', tx => shop.releaseRemoval(tx, { id, run: claimed.runs, message: result.reason.slice(0, 300) }))
-    throw failed(`removal of ${id}`, result.reason)
   }
 
   const inFlight = new Map<string, Promise<void>>()
-  const soon = (kind: string, id: string, work: (id: string) => Promise<void>): void => {
+  const soon = (kind: string, id: string, work: (id: string) => Promise<unknown>): void => {
     const name = `${kind} ${id}`
     if (!allowed() || !panelDependency.allows() || inFlight.has(name) || inFlight.size >= AT_ONCE_MAX) return
-    const running = work(id).catch((error: unknown) => {
+    const running = work(id).then(() => undefined, (error: unknown) => {
       // Announced by the saga and the dependency already; the worker comes back to it.
       hold.log.debug({ subscription: id, reason: messageOf(error) }, `${kind} was left to the worker`)
     }).finally(() => { inFlight.delete(name) })

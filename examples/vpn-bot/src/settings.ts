@@ -19,6 +19,7 @@ const SPEC = {
   TELEGRAM_API_ROOT: url({ default: 'https://api.telegram.org', remedy: 'only for a local Bot API server' }),
   PORT: integer({ default: 8700, min: 0, max: 65_535 }),
   HOST: text({ default: '127.0.0.1' }),
+  CONSOLE_TOKEN: secret({ minLength: 32, remedy: 'make one: openssl rand -hex 32; needed when HOST is not this machine only' }),
   DATA_DIR: text({}),
 } as const
 
@@ -47,6 +48,7 @@ export interface Settings {
   readonly dataDir: string | undefined
   readonly port: number
   readonly host: string
+  readonly consoleToken: string | undefined
   /** Every secret text, for the redaction of logs. */
   readonly secrets: readonly string[]
 }
@@ -54,8 +56,11 @@ export interface Settings {
 /** @throws HF_CONFIG_INVALID naming everything that is wrong or missing, each with its remedy */
 export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
   const given = CREDENTIALS.filter(name => (environment[name]?.trim() ?? '') !== '')
-  const { values, secrets } = config(SPEC, environment, { prefixes: ['BOT_', 'TELEGRAM_', 'CRYPTO_PAY_', 'VPN_PANEL_', 'PAYMENT_', 'ADMIN_'] })
-  const common = { databaseUrl: values.DATABASE_URL, dataDir: values.DATA_DIR, port: values.PORT, host: values.HOST, secrets }
+  const { values, secrets } = config(SPEC, environment, {
+    prefixes: ['BOT_', 'TELEGRAM_', 'CRYPTO_PAY_', 'VPN_PANEL_', 'PAYMENT_', 'ADMIN_'],
+    check: [({ HOST: host, CONSOLE_TOKEN: token }) => (['127.0.0.1', 'localhost', '::1'].includes(String(host)) || token !== undefined ? undefined : `CONSOLE_TOKEN is missing: HOST is ${String(host)}, so the console would be open to others (${SPEC.CONSOLE_TOKEN.remedy ?? ''})`)],
+  })
+  const common = { databaseUrl: values.DATABASE_URL, dataDir: values.DATA_DIR, port: values.PORT, host: values.HOST, consoleToken: values.CONSOLE_TOKEN?.reveal(), secrets }
   if (given.length === 0) return { ...common, bot: undefined }
   const missing = CREDENTIALS.filter(name => !given.includes(name))
   if (missing.length > 0) {

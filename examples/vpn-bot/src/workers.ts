@@ -36,9 +36,11 @@ export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, 
     // Definite refusals are counted in the books (5, then a person). What remains here is a panel that is away, which is
     // nobody's fault and must not park what a customer has paid for.
     maxAttempts: 100,
-    run: async ({ each }) => {
+    run: async ({ each, degraded }) => {
       const due = await hold.transaction('shop.activations-due', tx => shop.activationsDue(tx))
-      await each(due, id => id, id => provisioning.activate(id), { concurrency: 4 })
+      let waiting = 0
+      await each(due, id => id, async id => { if ((await provisioning.activate(id)) === 'waiting') waiting += 1 }, { concurrency: 4 })
+      if (waiting > 0) degraded(`${String(waiting)} activations wait for the panel`)
     },
   })
 
@@ -46,10 +48,12 @@ export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, 
     every: '60s', safeSleep: '10s', runbook: 'expiry-stuck',
     needs: [switches.backgroundWorkers, vpnPanel, 'not-unavailable', 'leader'],
     maxAttempts: 100,
-    run: async ({ each }) => {
+    run: async ({ each, degraded }) => {
       await hold.transaction('shop.expire-orders', tx => shop.expireOrders(tx))
       const due = await hold.transaction('shop.removals-due', tx => shop.removalsDue(tx))
-      await each(due, id => id, id => provisioning.remove(id), { concurrency: 4 })
+      let waiting = 0
+      await each(due, id => id, async id => { if ((await provisioning.remove(id)) === 'waiting') waiting += 1 }, { concurrency: 4 })
+      if (waiting > 0) degraded(`${String(waiting)} removals wait for the panel`)
     },
   })
 

@@ -194,12 +194,12 @@ export function describeShop<Tx>(name: string, open: () => Promise<Bench<Tx>>): 
         expect(await run(tx => shop.activationsDue(tx))).toEqual([])
       })
 
-      it('may be begun again when its claim has run out', async () => {
+      it('is the same run when it is taken up again after its claim has run out', async () => {
         await paid()
         const id = subscriptionIdOf(anna.id)
-        await run(tx => shop.claimActivation(tx, id, 60_000))
+        const first = await run(tx => shop.claimActivation(tx, id, 60_000)) as Subscription
         await bench.age(61_000)
-        expect((await run(tx => shop.claimActivation(tx, id, 60_000)))?.runs).toBe(2)
+        expect(await run(tx => shop.claimActivation(tx, id, 60_000))).toMatchObject({ revision: first.revision, runs: first.runs })
       })
 
       it('records the key and fulfils the order, once', async () => {
@@ -229,7 +229,7 @@ export function describeShop<Tx>(name: string, open: () => Promise<Bench<Tx>>): 
         expect(await run(tx => shop.recordActivation(tx, { ...old, key: 'k' }))).toEqual({ outcome: 'outdated' })
         expect(await activate()).toMatchObject({ outcome: 'activated' })
         expect(await run(tx => shop.recordActivation(tx, { ...old, key: 'k' }))).toEqual({ outcome: 'outdated' })
-        expect((await mine()).status).toBe('pending_activation')
+        expect(await mine()).toMatchObject({ status: 'pending_activation', runs: old.runs + 1 })
         await activate()
         await expectBooksInOrder(true)
       })
@@ -237,10 +237,15 @@ export function describeShop<Tx>(name: string, open: () => Promise<Bench<Tx>>): 
       it('waits for a person after five definite refusals, and goes on when told to', async () => {
         await paid()
         const id = subscriptionIdOf(anna.id)
-        for (let run_ = 1; run_ <= 5; run_++) {
+        const names = new Set<number>()
+        for (let time = 1; time <= 5; time++) {
           const claimed = await run(tx => shop.claimActivation(tx, id, 60_000)) as Subscription
+          names.add(claimed.runs)
+          await run(tx => shop.refuseActivation(tx, { id, run: claimed.runs, message: 'no' }))
+          // Told twice, counted once.
           await run(tx => shop.refuseActivation(tx, { id, run: claimed.runs, message: 'no' }))
         }
+        expect(names.size).toBe(5)
         expect(await mine()).toMatchObject({ status: 'activation_failed', failures: 5, lastError: 'no' })
         expect(await run(tx => shop.activationsDue(tx))).toEqual([])
         expect(await run(tx => shop.retryActivation(tx, id))).toBe(true)

@@ -64,9 +64,9 @@ export function afterPayment(before: Subscription | undefined, order: Pick<Order
   }
 }
 
-/** Waiting for an activation that nobody has begun. */
+/** Waiting for an activation that nobody has begun: a run of another name than any before. */
 export function pending(subscription: Subscription, now: number): Subscription {
-  return { ...subscription, status: 'pending_activation', failures: 0, lastError: null, claimedUntil: 0, pendingSince: now }
+  return { ...subscription, runs: subscription.runs + 1, status: 'pending_activation', failures: 0, lastError: null, claimedUntil: 0, pendingSince: now }
 }
 
 /** The subscription after its key is gone from the panel: over, unless it was paid for meanwhile. */

@@ -1,13 +1,21 @@
-import { EventBus } from 'holdfast/core'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { EventBus, realEnv } from 'holdfast/core'
+import { embedded, migrate, type SqlTx, type Store } from 'holdfast/embedded'
 import { memory, memoryDisk, type MemoryTx } from 'holdfast/memory'
+import { postgres } from 'holdfast/postgres'
 import { simulatedEnv } from 'holdfast/testing'
 import { describe, expect, it } from 'vitest'
+import { testPostgres } from '../../../../test/postgres.ts'
 import { type Bench, describeShop } from './contract.ts'
 import { orderIdFor, orderIdIn, panelUsername, payloadOf, subscriptionIdOf, subscriptionIn } from './ids.ts'
 import { brokenInvariants } from './invariants.ts'
 import { memoryRows } from './memory.ts'
+import { shopMigrations } from './migrations.ts'
 import { decimalOf, minorOf } from './money.ts'
 import { createShop } from './shop.ts'
+import { sqlRows } from './sql.ts'
 import type { Snapshot } from './types.ts'
 
 describeShop('the memory store', async (): Promise<Bench<MemoryTx>> => {
@@ -26,6 +34,29 @@ describeShop('the memory store', async (): Promise<Bench<MemoryTx>> => {
     close: () => database.close(),
   }
 })
+
+async function sqlBench(store: Store, close: () => void = () => undefined): Promise<Bench<SqlTx>> {
+  const env = realEnv()
+  const database = await store.open({ env, events: new EventBus(env), service: 'test' })
+  await migrate(database, 'vpn-bot', shopMigrations)
+  return {
+    shop: createShop(sqlRows),
+    transaction: work => database.transaction('test', work),
+    age: ms => database.transaction('age', async tx => {
+      const back = `$1::float8 * interval '1 millisecond'`
+      await tx.query(`UPDATE shop.orders SET created_at = created_at - ${back}, expires_at = expires_at - ${back}`, [ms])
+      await tx.query(`UPDATE shop.subscription SET expires_at = expires_at - ${back}, claimed_until = claimed_until - ${back}, pending_since = pending_since - ${back}`, [ms])
+    }),
+    empty: () => database.transaction('empty', async tx => { await tx.query('TRUNCATE shop.customer, shop.orders, shop.payment, shop.subscription, shop.ledger') }),
+    close: async () => { await database.close(); close() },
+  }
+}
+
+describeShop('the embedded store', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'vpn-bot-shop-'))
+  return sqlBench(embedded(dir, { singleInstance: true }), () => { rmSync(dir, { recursive: true, force: true }) })
+})
+describeShop('PostgreSQL', async () => sqlBench(postgres(await (await testPostgres()).url())))
 
 describe('ids', () => {
   it('are the same for the same cause and fit where they are used', () => {

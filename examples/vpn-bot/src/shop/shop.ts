@@ -60,12 +60,12 @@ export interface Shop<Tx> {
   subscriptionOf(tx: Tx, customerId: string): Promise<Subscription | undefined>
   subscription(tx: Tx, id: string): Promise<Subscription | undefined>
   activationsDue(tx: Tx): Promise<readonly string[]>
-  /** Begins an activation, unless somebody else has or none is due. Its number is `runs` of what is returned. */
+  /** Begins an activation, or goes on with the one of the same `revision` and `runs`; undefined when another is at it or none is due. */
   claimActivation(tx: Tx, id: string, claimForMs: number): Promise<Subscription | undefined>
   recordActivation(tx: Tx, made: { readonly id: string; readonly generation: number; readonly revision: number; readonly key: string }): Promise<Activation>
   /** The panel said a definite no. After `FAILURES_MAX` in a row the subscription waits for a person. */
   refuseActivation(tx: Tx, refused: { readonly id: string; readonly run: number; readonly message: string }): Promise<Subscription | undefined>
-  /** The activation came to nothing for now (panel away): whoever comes next may begin at once. */
+  /** The run was given up (panel away for long): whoever comes next may begin another at once. */
   releaseActivation(tx: Tx, released: { readonly id: string; readonly run: number; readonly message: string }): Promise<void>
   /** A person says: try again. False when it does not wait for one. */
   retryActivation(tx: Tx, id: string): Promise<boolean>
@@ -75,7 +75,7 @@ export interface Shop<Tx> {
   claimRemoval(tx: Tx, id: string, claimForMs: number): Promise<Subscription | undefined>
   /** The key is gone from the panel. Only then does the status say so. */
   recordRemoval(tx: Tx, removed: { readonly id: string; readonly generation: number }): Promise<Subscription | undefined>
-  /** The removal came to nothing for now: whoever comes next may begin at once. */
+  /** The run was given up: whoever comes next may begin another at once. */
   releaseRemoval(tx: Tx, released: { readonly id: string; readonly run: number; readonly message: string }): Promise<void>
   /** Marks the subscription for removal whatever it paid for. */
   revoke(tx: Tx, customerId: string): Promise<'revoking' | 'already' | 'nothing'>
@@ -180,7 +180,7 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       const now = await rows.now(tx)
       const before = await rows.lockSubscription(tx, id)
       if (before?.status !== 'pending_activation' || before.claimedUntil > now) return undefined
-      const claimed = { ...before, runs: before.runs + 1, claimedUntil: now + claimForMs }
+      const claimed = { ...before, claimedUntil: now + claimForMs }
       await rows.saveSubscription(tx, claimed)
       return claimed
     },
@@ -211,14 +211,14 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       const before = await rows.lockSubscription(tx, id)
       if (before?.status !== 'pending_activation' || before.runs !== run) return undefined
       const failures = before.failures + 1
-      const after: Subscription = { ...before, failures, lastError: message, claimedUntil: 0, status: failures >= FAILURES_MAX ? 'activation_failed' : 'pending_activation' }
+      const after: Subscription = { ...before, runs: run + 1, failures, lastError: message, claimedUntil: 0, status: failures >= FAILURES_MAX ? 'activation_failed' : 'pending_activation' }
       await rows.saveSubscription(tx, after)
       return after
     },
     async releaseActivation(tx, { id, run, message }) {
       const before = await rows.lockSubscription(tx, id)
       if (before?.status !== 'pending_activation' || before.runs !== run) return
-      await rows.saveSubscription(tx, { ...before, claimedUntil: 0, lastError: message })
+      await rows.saveSubscription(tx, { ...before, runs: run + 1, claimedUntil: 0, lastError: message })
     },
     async retryActivation(tx, id) {
       const before = await rows.lockSubscription(tx, id)
@@ -236,7 +236,7 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       const over = (before.status === 'active' || (before.status === 'activation_failed' && before.key !== null)) && before.expiresAt <= now
       const waiting = (before.status === 'expiring' || before.status === 'revoking') && before.claimedUntil <= now
       if (!over && !waiting) return undefined
-      const claimed: Subscription = { ...before, status: over ? 'expiring' : before.status, runs: before.runs + 1, claimedUntil: now + claimForMs }
+      const claimed: Subscription = { ...before, status: over ? 'expiring' : before.status, claimedUntil: now + claimForMs }
       await rows.saveSubscription(tx, claimed)
       return claimed
     },
@@ -250,7 +250,7 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
     async releaseRemoval(tx, { id, run, message }) {
       const before = await rows.lockSubscription(tx, id)
       if (before === undefined || before.runs !== run || (before.status !== 'expiring' && before.status !== 'revoking')) return
-      await rows.saveSubscription(tx, { ...before, claimedUntil: 0, lastError: message })
+      await rows.saveSubscription(tx, { ...before, runs: run + 1, claimedUntil: 0, lastError: message })
     },
     async revoke(tx, customerId) {
       const before = await rows.lockSubscription(tx, subscriptionIdOf(customerId))

@@ -66,7 +66,7 @@ export interface Subscription {
   readonly expiresAt: number
   /** What the customer puts into the app. Served while a renewal is pending, too. */
   readonly key: string | null
-  /** Counts the activations that were begun: part of their identity. */
+  /** Counts the runs (activations, removals) that are over without success or were made void: part of a run's name. */
   readonly runs: number
   /** Definite refusals of the panel in a row. */
   readonly failures: number
