@@ -95,7 +95,6 @@ class CryptoPay implements CryptoPaySimulator {
   readonly #env: Env
   readonly #random: SeededRandom
   readonly #attempts: number
-  readonly #firstId: number
   readonly #payExpired: boolean
   readonly #invoices = new Map<number, Row>()
   readonly #byUrl = new Map<string, number>()
@@ -108,10 +107,10 @@ class CryptoPay implements CryptoPaySimulator {
   constructor({ env, seed = 1, token = '10001:SIMULATED-crypto-pay-token', webhookUrl, webhook, payExpired = false, firstInvoiceId = 1_001 }: CryptoPayOptions) {
     const attempts = webhook?.attempts ?? ATTEMPTS
     if (!Number.isInteger(attempts) || attempts < 1 || attempts > 20) throw new HoldfastError('HF_OPTION_INVALID', { message: `crypto-pay simulator: webhook.attempts: expected 1 to 20, got ${String(attempts)}` })
+    if (!Number.isInteger(firstInvoiceId) || firstInvoiceId < 1) throw new HoldfastError('HF_OPTION_INVALID', { message: `crypto-pay simulator: firstInvoiceId: expected a whole number from 1, got ${String(firstInvoiceId)}` })
     this.#env = env
     this.#random = seededRandom(seed)
     this.#attempts = attempts
-    this.#firstId = firstInvoiceId
     this.#nextId = firstInvoiceId
     this.#payExpired = payExpired
     this.token = token

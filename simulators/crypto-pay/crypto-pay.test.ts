@@ -48,6 +48,16 @@ describe('createInvoice', () => {
     expect(pay.invoice(first.bot_invoice_url)?.invoice_id).toBe(first.invoice_id)
   })
 
+  it('counts from where it is told, and goes on counting after a reset', async () => {
+    const first = async (): Promise<number> => (await create()).invoice_id
+    pay = cryptoPaySimulator({ env, firstInvoiceId: 5_000 })
+    env.serve('http://pay.test', pay.fetch)
+    expect(await first()).toBe(5_000)
+    pay.reset()
+    expect(await first()).toBe(5_001)
+    expect(() => cryptoPaySimulator({ env, firstInvoiceId: 0 })).toThrow('firstInvoiceId')
+  })
+
   it('exists even when the answer is lost', async () => {
     pay.faults.add({ match: { operation: 'createInvoice' }, fault: { kind: 'apply-then-drop' } })
     await expect(create()).rejects.toThrow('fetch failed')

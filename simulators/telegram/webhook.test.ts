@@ -149,6 +149,22 @@ describe('a webhook that fails', () => {
     expect((await telegram.call('getWebhookInfo'))).toMatchObject({ result: { last_error_message: 'Read timeout expired', pending_update_count: 1 } })
   })
 
+  it('that died with the request in its hands gets it again, once it lives again', async () => {
+    const first = env.process('bot-1')
+    env.serve('http://bot.test', async request => {
+      arrivals.push({ at: env.monotonic(), kind: '', id: ((await request.json()) as Update).update_id, text: 'first' })
+      await first.sleep(1_000)
+      return new Response('ok')
+    })
+    anna().send('one')
+    await env.advance(500)
+    first.kill()
+    env.serve('http://bot.test', async request => { arrivals.push({ at: env.monotonic(), kind: '', id: ((await request.json()) as Update).update_id, text: 'second' }); return new Response('ok') })
+    await env.advance('2m')
+    expect(arrivals.map(arrival => [arrival.text, arrival.at])).toEqual([['first', 0], ['second', 60_000]])
+    expect(telegram.pendingUpdates).toBe(0)
+  })
+
   it('keeps a message for 24 hours, a press and a pre-checkout for 150 s', async () => {
     await telegram.call('sendMessage', { chat_id: anna().id, text: 'menu', reply_markup: { inline_keyboard: [[{ text: 'Buy', callback_data: 'buy' }]] } })
     env.unserve('http://bot.test')
