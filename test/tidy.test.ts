@@ -35,7 +35,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   store: ['postgres', '@electric-sql/pglite'],
   observe: ['pino'],
   http: ['@hono/node-server'],
-  telegram: ['grammy'],
+  telegram: ['grammy', 'grammy/types'],
   cli: ['commander'],
 }
 
@@ -45,7 +45,7 @@ function files(dir: string): string[] {
     .map(entry => join(entry.parentPath, entry.name))
 }
 
-const sources = files(src).map(path => ({ path, name: relative(src, path), text: readFileSync(path, 'utf8'), isTest: path.endsWith('.test.ts') }))
+const sources = files(src).map(path => ({ path, name: relative(src, path), text: readFileSync(path, 'utf8'), isTest: /(?:\.test|\/contract|\.fixture|\/testing)\.ts$/.test(path) }))
 const importPattern = /(?:^|\n)\s*(?:import|export)\b[^'"]*?from\s+'([^']+)'|import\('([^']+)'\)/g
 
 function importsOf(text: string): string[] {

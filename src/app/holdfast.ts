@@ -1,7 +1,7 @@
 /**
  * The public face: what `createHoldfast` gives, with a store and without one.
  */
-import type { Actor, Env, EventBus, Json, Schema } from '../core/index.ts'
+import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
 import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
 import type { Dependency, DependencyOptions } from '../guard/index.ts'
@@ -30,8 +30,12 @@ export interface HoldfastOptions {
   readonly alertSinks?: readonly ((alert: Alert) => Promise<void>)[]
   /** What is to be done about each named trouble. */
   readonly runbooks?: Readonly<Record<string, Runbook>>
+  /** Secrets that must never be written anywhere, whatever they turn up in. */
+  readonly secrets?: readonly string[]
+  /** How long what a dead instance held stays taken: leadership, sagas, messages. `'1s'` to `'10m'`, default `'15s'`. */
+  readonly leaseFor?: Duration
   /** Longest time that `stop()` waits for work in flight. Default `25s` (Kubernetes kills after 30). */
-  readonly drainFor?: `${number}s`
+  readonly drainFor?: Duration
 }
 
 /** Useful without a store: flags from the environment, dependencies, limits, health, workers. */
@@ -101,4 +105,3 @@ export interface DurableHoldfast<Tx> extends Holdfast {
 }
 
 export type StoreOptions<Tx> = HoldfastOptions & { readonly store: Store<Tx> }
-export type { Schema }

@@ -54,7 +54,7 @@ export interface DependencyStatus {
   readonly p50Ms?: number
   readonly p95Ms?: number
   readonly lastError?: { readonly message: string; readonly at: number }
-  readonly forced?: { readonly by: string; readonly reason: string; readonly until: number }
+  readonly forced?: { readonly by: string; readonly reason: string; readonly until?: number }
   readonly runbook: string
 }
 

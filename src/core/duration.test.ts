@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type Duration, durationMs, humanDuration, type Size, sizeBytes } from './duration.ts'
+import { type Duration, durationMs, humanDuration, sizeBytes } from './duration.ts'
 
 describe('durations', () => {
   it('read every unit', () => {

@@ -11,3 +11,6 @@ export { inbox, INBOX_DEFAULTS, PROCESS_DEFAULTS, type Inbox, type InboxContext,
 export { outbox } from './outbox/outbox.ts'
 export { OUTBOX_DEFAULTS, TOPIC_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type Send, type SendResult, type TopicOptions } from './outbox/types.ts'
 export { DURABLE_MIGRATIONS } from './migrations.ts'
+export { saga, sagaPort } from './saga/saga.ts'
+export { SAGA_DEFAULTS, type LocalStep, type OutsideStep, type Saga, type SagaOptions, type SagaOutcome, type Step, type StepContext } from './saga/types.ts'
+export { recovery, RECOVERY_DEFAULTS, type Recovery, type RecoverySources, type WorkItem } from './recovery.ts'

@@ -4,6 +4,7 @@
  * The order in which columns and indexes matter is explained beside the statements that use them (each sql.ts).
  */
 import type { Migration } from '../store/index.ts'
+import { SAGA_MIGRATION } from './saga/migration.ts'
 
 export const DURABLE_MIGRATIONS: readonly Migration[] = [
   {
@@ -101,4 +102,5 @@ export const DURABLE_MIGRATIONS: readonly Migration[] = [
       CREATE INDEX outbox_expires ON holdfast.outbox_message (expires_at) WHERE expires_at IS NOT NULL;
     `,
   },
+  SAGA_MIGRATION,
 ]

@@ -4,7 +4,7 @@
  * Normal operation writes neither warning nor error. What repeats is written once per interval with a count.
  * `stack: true` is for crashes and defects only: an expected failure without its stack is read, with it it is not.
  */
-import type { EventName, FailureClass, HoldfastEvent, HoldfastEvents } from '../core/index.ts'
+import { type EventName, type FailureClass, type HoldfastEvent, type HoldfastEvents, isHoldfastError } from '../core/index.ts'
 import type { LogLevel } from './logger.ts'
 
 export interface LogRule {
@@ -82,7 +82,9 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
   'command.done': () => info,
   'command.refused': () => info,
   'worker.iteration': data =>
-    data.outcome === 'skipped' ? { level: 'info', throttle: `${data.worker} ${data.reason ?? ''}` } : data.outcome === 'failed' ? { level: 'error', stack: true } : data.outcome === 'degraded' ? warn : debug,
+    data.outcome === 'skipped' ? { level: 'info', throttle: `${data.worker} ${data.reason ?? ''}` }
+    : data.outcome === 'failed' ? FAILURES[isHoldfastError(data.error) ? data.error.failure : 'defect']
+    : data.outcome === 'degraded' ? warn : debug,
   'worker.item.failed': data => ({ ...FAILURES[data.failure], ...(data.failure === 'dependency_error' ? { throttle: data.worker } : {}) }),
   'worker.item.parked': () => error,
   'handler.failed': data => FAILURES[data.failure],

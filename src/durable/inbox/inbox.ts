@@ -23,7 +23,7 @@ export interface InboxOptions {
   /** Wait after a failed attempt, doubled each time up to `backoffMax`. Defaults `'1s'`, `'60s'`. The lane waits with it. */
   readonly backoff?: Duration
   readonly backoffMax?: Duration
-  /** How long a message whose holder died stays taken. `'10s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
+  /** How long a message whose holder died stays taken. `'1s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
   readonly lease?: Duration
   /** How long duplicates of what is done are recognised. At least `'48h'` (Telegram redelivers for 24 h), which is the default. */
   readonly keepFor?: Duration
@@ -111,7 +111,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
   const attemptsMax = whole('inbox: attempts', options.attempts ?? INBOX_DEFAULTS.attempts, ATTEMPTS_MAX)
   const backoffMs = durationMs(options.backoff ?? INBOX_DEFAULTS.backoff, 'inbox: backoff')
   const backoffMaxMs = durationMs(options.backoffMax ?? INBOX_DEFAULTS.backoffMax, 'inbox: backoffMax', { min: backoffMs })
-  const leaseMs = durationMs(options.lease ?? INBOX_DEFAULTS.lease, 'inbox: lease', { min: 10_000 })
+  const leaseMs = durationMs(options.lease ?? INBOX_DEFAULTS.lease, 'inbox: lease', { min: 1_000 })
   const keepForMs = durationMs(options.keepFor ?? INBOX_DEFAULTS.keepFor, 'inbox: keepFor', { min: KEEP_MIN_MS })
   const pumps = new Map<string, Pump<Taken>>()
 

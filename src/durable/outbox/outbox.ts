@@ -44,7 +44,7 @@ interface Turn {
 
 /** Declares the outbox. No I/O before it is used. @throws HF_OPTION_INVALID */
 export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<Tx> {
-  const leaseMs = durationMs(options.lease ?? OUTBOX_DEFAULTS.lease, 'outbox: lease', { min: 10_000 })
+  const leaseMs = durationMs(options.lease ?? OUTBOX_DEFAULTS.lease, 'outbox: lease', { min: 1_000 })
   const keepForMs = durationMs(options.keepFor ?? OUTBOX_DEFAULTS.keepFor, 'outbox: keepFor', { min: 3_600_000 })
   const concurrency = options.lanes ?? OUTBOX_DEFAULTS.lanes
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 100) throw new HoldfastError('HF_OPTION_INVALID', { message: `outbox: lanes: expected a whole number from 1 to 100, got ${String(concurrency)}` })

@@ -4,7 +4,7 @@
 import type { Duration, Json } from '../../core/index.ts'
 
 export interface OutboxOptions {
-  /** How long a lane stays taken when its sender died. `'10s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
+  /** How long a lane stays taken when its sender died. `'1s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
   readonly lease?: Duration
   /** How long the once-key of a message that was sent is remembered. Default `'7d'`, at least `'1h'`. Dead and unknown ones stay until a human settles them. */
   readonly keepFor?: Duration

@@ -1,111 +1,124 @@
-/** Journals in the memory dialect: the same operations over two tables; transactions are serial, so nothing races. */
+/** The journal in the memory dialect: the same operations over one table (a run with its steps); transactions are serial. */
 import type { MemoryTable, MemoryTx } from '../../store/index.ts'
-import type { Direction, SagaPort, SagaRun, SagaState, SagaStep } from './port.ts'
+import type { RunKey, RunRow, RunState, SagaPort, StepRow } from './port.ts'
 
 interface Row {
-  readonly name: string
+  readonly saga: string
   readonly id: string
   readonly version: number
-  readonly state: SagaState
-  readonly direction: Direction
-  readonly fingerprint: string
+  readonly state: RunState
+  readonly direction: 'forward' | 'undo'
   readonly input: string
+  readonly fingerprint: string
   readonly result: string | null
-  readonly reason: string
+  readonly reason: string | null
   readonly owner: string | null
   readonly fence: number
-  /** End of the lease, or (without an owner) when it is due. */
-  readonly until: number
+  readonly attempts: number
+  readonly leaseUntil: number
+  readonly wakeAt: number
+  readonly startedAt: number
   readonly updatedAt: number
   readonly expiresAt: number | null
+  readonly steps: readonly StepRow[]
 }
 
-function runs(tx: MemoryTx): MemoryTable<Row> {
+function table(tx: MemoryTx): MemoryTable<Row> {
   return tx.table<Row>('holdfast.saga_run')
 }
 
-/** All steps of a run in one row: they are always read together. */
-function journals(tx: MemoryTx): MemoryTable<readonly SagaStep[]> {
-  return tx.table<readonly SagaStep[]>('holdfast.saga_step')
+/** Names have no space, so the first one ends the saga's. */
+function keyOf({ saga, id }: RunKey): string {
+  return `${saga} ${id}`
 }
 
-function keyOf(name: string, id: string): string {
-  return `${name} ${id}`
-}
-
-function change(tx: MemoryTx, name: string, id: string, when: (row: Row) => boolean, to: Partial<Row>): Row | undefined {
-  const row = runs(tx).get(keyOf(name, id))
+function change(tx: MemoryTx, key: RunKey, when: (row: Row) => boolean, to: (row: Row) => Partial<Row>): Row | undefined {
+  const row = table(tx).get(keyOf(key))
   if (row === undefined || !when(row)) return undefined
-  const next = { ...row, ...to }
-  runs(tx).set(keyOf(name, id), next)
+  const next = { ...row, updatedAt: tx.now(), ...to(row) }
+  table(tx).set(keyOf(key), next)
   return next
 }
 
-function runOf(row: Row, now: number): SagaRun {
-  const { name, id, version, state, direction, fingerprint, input, result, reason, fence } = row
-  return { name, id, version, state, direction, fingerprint, input, result, reason, fence, live: row.owner !== null && row.until > now, dueInMs: Math.max(0, row.until - now), sinceMs: row.updatedAt }
+function isOpen(row: Row): boolean {
+  return row.state === 'running' || row.state === 'undoing'
 }
 
-/** Its lease is over, or it waits no longer. */
-function isDue(row: Row, version: number, now: number): boolean {
-  return row.state === 'active' && row.version === version && row.until <= now
+function runOf(row: Row, now: number): RunRow & { readonly saga: string } {
+  const { saga, id, version, state, direction, input, fingerprint, result, reason, fence, attempts } = row
+  return {
+    saga, id, version, state, direction, input, fingerprint, result, reason, fence, attempts,
+    live: row.leaseUntil > now, waitMs: Math.max(0, Math.max(row.leaseUntil, row.wakeAt) - now), ageMs: now - row.startedAt, sinceMs: row.updatedAt,
+  }
+}
+
+function rows(tx: MemoryTx): Row[] {
+  return [...table(tx).entries()].map(([, row]) => row)
 }
 
 export const sagaMemory: SagaPort<MemoryTx> = {
-  async begin(tx, { name, id, version, fingerprint, input, owner, leaseMs }) {
-    const known = runs(tx).get(keyOf(name, id))
-    if (known !== undefined) return known.owner === owner && known.state === 'active' ? known.fence : undefined
-    runs(tx).set(keyOf(name, id), { name, id, version, state: 'active', direction: 'forward', fingerprint, input, result: null, reason: '', owner, fence: 1, until: tx.now() + leaseMs, updatedAt: tx.now(), expiresAt: null })
+  async begin(tx, { saga, id, version, input, fingerprint, owner, leaseMs }) {
+    if (table(tx).get(keyOf({ saga, id })) !== undefined) return undefined
+    const now = tx.now()
+    table(tx).set(keyOf({ saga, id }), {
+      saga, id, version, state: 'running', direction: 'forward', input, fingerprint, result: null, reason: null, owner, fence: 1, attempts: 0,
+      leaseUntil: now + leaseMs, wakeAt: now, startedAt: now, updatedAt: now, expiresAt: null, steps: [],
+    })
     return 1
   },
-  async read(tx, name, id) {
-    const row = runs(tx).get(keyOf(name, id))
+  async read(tx, key) {
+    const row = table(tx).get(keyOf(key))
     return row === undefined ? undefined : runOf(row, tx.now())
   },
-  async takeOver(tx, name, id, version, owner, leaseMs) {
-    const row = runs(tx).get(keyOf(name, id))
-    if (row === undefined || !isDue(row, version, tx.now())) return undefined
-    return change(tx, name, id, () => true, { owner, fence: row.fence + 1, until: tx.now() + leaseMs })?.fence
+  async take(tx, key, version, owner, leaseMs) {
+    return change(tx, key, row => row.version === version && isOpen(row) && ((row.leaseUntil <= tx.now() && row.wakeAt <= tx.now()) || row.owner === owner),
+      row => ({ owner, fence: row.owner === owner ? row.fence : row.fence + 1, leaseUntil: tx.now() + leaseMs, updatedAt: row.updatedAt }))?.fence
   },
-  async hold(tx, name, id, fence, leaseMs) {
-    return change(tx, name, id, row => row.state === 'active' && row.fence === fence && row.owner !== null && row.until > tx.now(), { until: tx.now() + leaseMs }) !== undefined
+  async steps(tx, key) {
+    return table(tx).get(keyOf(key))?.steps ?? []
   },
-  async steps(tx, name, id) {
-    return journals(tx).get(keyOf(name, id)) ?? []
+  async renew(tx, key, fence, leaseMs) {
+    return change(tx, key, row => row.fence === fence && row.owner !== null && row.leaseUntil > tx.now(), row => ({ leaseUntil: tx.now() + leaseMs, updatedAt: row.updatedAt })) !== undefined
   },
-  async putStep(tx, name, id, step) {
-    const others = (journals(tx).get(keyOf(name, id)) ?? []).filter(each => each.seq !== step.seq)
-    journals(tx).set(keyOf(name, id), [...others, step].sort((a, b) => a.seq - b.seq))
+  async journal(tx, key, fence, entries) {
+    return change(tx, key, row => row.fence === fence && isOpen(row) && row.leaseUntil > tx.now(), row => {
+      const bySeq = new Map(row.steps.map(step => [step.seq, step]))
+      for (const entry of entries) bySeq.set(entry.seq, entry)
+      return { steps: [...bySeq.values()].sort((a, b) => a.seq - b.seq), updatedAt: row.updatedAt }
+    }) !== undefined
   },
-  async turn(tx, name, id, direction, reason) {
-    change(tx, name, id, () => true, { direction, reason, updatedAt: tx.now() })
+  async turn(tx, key, fence, reason) {
+    return change(tx, key, row => row.fence === fence && row.state === 'running' && row.leaseUntil > tx.now(), () => ({ state: 'undoing', direction: 'undo', reason, attempts: 0 })) !== undefined
   },
-  async wait(tx, name, id, reason, retryInMs) {
-    change(tx, name, id, () => true, { owner: null, reason, until: tx.now() + retryInMs })
+  async park(tx, key, fence, reason, wakeInMs) {
+    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null, row => ({ owner: null, leaseUntil: 0, wakeAt: tx.now() + wakeInMs, attempts: row.attempts + 1, reason })) !== undefined
   },
-  async end(tx, name, id, state, reason, result, keepForMs) {
-    change(tx, name, id, () => true, { state, reason, result, owner: null, until: tx.now(), updatedAt: tx.now(), expiresAt: state === 'needs-human' ? null : tx.now() + keepForMs })
+  async close(tx, key, fence, state, result, reason, keepForMs) {
+    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null,
+      () => ({ state, result, reason, owner: null, leaseUntil: 0, expiresAt: state === 'needs-human' ? null : tx.now() + keepForMs })) !== undefined
   },
-  async due(tx, name, version, limit) {
-    const now = tx.now()
-    return [...runs(tx).entries()].map(([, row]) => row).filter(row => row.name === name && isDue(row, version, now)).sort((a, b) => a.until - b.until).slice(0, limit).map(row => row.id)
+  async due(tx, saga, version, limit) {
+    return rows(tx).filter(row => isOpen(row) && row.saga === saga && row.version === version && row.wakeAt <= tx.now() && row.leaseUntil <= tx.now())
+      .sort((a, b) => a.wakeAt - b.wakeAt).slice(0, limit).map(row => row.id)
   },
-  async needHuman(tx, limit) {
-    return [...runs(tx).entries()].map(([, row]) => row).filter(row => row.state === 'needs-human').sort((a, b) => a.updatedAt - b.updatedAt).slice(0, limit).map(row => runOf(row, tx.now()))
+  async stuck(tx, limit) {
+    return rows(tx).filter(row => row.state === 'needs-human').sort((a, b) => a.updatedAt - b.updatedAt).slice(0, limit).map(row => runOf(row, tx.now()))
   },
-  async settleByHand(tx, name, id, as, reason, keepForMs) {
-    const row = runs(tx).get(keyOf(name, id))
-    if (row?.state !== 'needs-human') return false
-    change(tx, name, id, () => true, { state: as, reason, fence: row.fence + 1, until: tx.now(), updatedAt: tx.now(), expiresAt: as === 'active' ? null : tx.now() + keepForMs })
-    journals(tx).set(keyOf(name, id), (journals(tx).get(keyOf(name, id)) ?? []).map(step => ({ ...step, attempts: 0 })))
-    return true
+  async retryByHand(tx, key, reason) {
+    return change(tx, key, row => row.state === 'needs-human', row => ({ state: row.direction === 'undo' ? 'undoing' : 'running', attempts: 0, startedAt: tx.now(), wakeAt: tx.now(), reason })) !== undefined
+  },
+  async closeByHand(tx, key, state, reason, keepForMs) {
+    return change(tx, key, row => row.state === 'needs-human', row => ({ state, reason, fence: row.fence + 1, expiresAt: tx.now() + keepForMs })) !== undefined
+  },
+  async resolveStep(tx, key, output, reason) {
+    return change(tx, key, row => row.state === 'needs-human' && row.steps.some(step => step.state === 'intent'), row => ({
+      reason,
+      steps: row.steps.map(step => step.state === 'intent' ? { ...step, state: output === undefined ? 'clear' : 'done', output: output ?? null } : step),
+    })) !== undefined
   },
   async prune(tx, limit) {
-    const over = [...runs(tx).entries()].filter(([, row]) => row.expiresAt !== null && row.expiresAt < tx.now()).slice(0, limit)
-    for (const [key] of over) {
-      runs(tx).delete(key)
-      journals(tx).delete(key)
-    }
+    const over = rows(tx).filter(row => row.expiresAt !== null && row.expiresAt < tx.now()).slice(0, limit)
+    for (const row of over) table(tx).delete(keyOf(row))
     return over.length
   },
 }

@@ -1,81 +1,69 @@
 /**
  * Atomic operations on the journal of a run, per dialect.
  *
- * A run is `active` (forward or undoing, under a lease or waiting for its next try), or over. Every change names the fence of
- * its holder and first takes hold of the run (`hold`), in the same transaction: an earlier holder's writes are refused.
+ * Run: `running` and `undoing` are at work or due; `done`, `undone`, `needs-human` are at rest. Step: `intent` (may have
+ * happened), `clear` (surely has not), `done`, `undone`, `kept` (over without an undo). Every write names the fence of its
+ * holder; one that is not the live fence writes nothing and answers false.
  */
-export type SagaState = 'active' | 'done' | 'undone' | 'needs-human' | 'discarded'
-export type Direction = 'forward' | 'undo'
+export type RunState = 'running' | 'undoing' | 'done' | 'undone' | 'needs-human'
+export type StepState = 'intent' | 'clear' | 'done' | 'undone' | 'kept'
 
-export interface SagaRun {
-  readonly name: string
+export interface RunRow {
   readonly id: string
   readonly version: number
-  readonly state: SagaState
-  readonly direction: Direction
-  readonly fingerprint: string
-  /** JSON text, as it was given. */
+  readonly state: RunState
+  /** Where it goes on when a human says so. */
+  readonly direction: 'forward' | 'undo'
   readonly input: string
+  readonly fingerprint: string
   readonly result: string | null
-  readonly reason: string
+  readonly reason: string | null
   readonly fence: number
-  /** Held by a live holder. */
+  /** Failed tries in this direction. */
+  readonly attempts: number
+  /** Left of the lease, or until it is due; 0 when it may be taken. */
+  readonly waitMs: number
   readonly live: boolean
-  /** Not before that long, when nobody holds it. */
-  readonly dueInMs: number
-  /** Wall clock of the database: since it is in this state. */
+  /** Since it was begun, or a human let it go on. */
+  readonly ageMs: number
   readonly sinceMs: number
 }
 
-/**
- * `intent`: about to run, or running, or its holder died. `ambiguous`: an attempt may have happened. `waiting`: surely not
- * happened yet. `failed`: surely not happened and never will. `undone`: it happened and was taken back.
- */
-export type StepState = 'intent' | 'ambiguous' | 'waiting' | 'done' | 'failed' | 'undone'
-
-export interface SagaStep {
+export interface StepRow {
   readonly seq: number
-  readonly step: string
-  readonly kind: 'local' | 'outside'
+  readonly name: string
   readonly state: StepState
-  readonly result: string | null
-  readonly attempts: number
-  readonly message: string
+  readonly output: string | null
 }
 
-export interface SagaBegin {
-  readonly name: string
+export interface RunKey {
+  readonly saga: string
   readonly id: string
-  readonly version: number
-  readonly fingerprint: string
-  readonly input: string
-  readonly owner: string
-  readonly leaseMs: number
 }
 
 export interface SagaPort<Tx> {
-  /** The fence when the run is new or is already this owner's; else undefined. */
-  begin(tx: Tx, begin: SagaBegin): Promise<number | undefined>
-  read(tx: Tx, name: string, id: string): Promise<SagaRun | undefined>
-  /** A new holder for an active run of this version that is due and that nobody holds. */
-  takeOver(tx: Tx, name: string, id: string, version: number, owner: string, leaseMs: number): Promise<number | undefined>
-  /** Extends the lease and locks the run until the transaction ends; false when it is another's by now. */
-  hold(tx: Tx, name: string, id: string, fence: number, leaseMs: number): Promise<boolean>
-  steps(tx: Tx, name: string, id: string): Promise<readonly SagaStep[]>
-  /** Writes one line of the journal; the caller holds the run. */
-  putStep(tx: Tx, name: string, id: string, step: SagaStep): Promise<void>
-  /** The run goes on in this direction; the caller holds it. */
-  turn(tx: Tx, name: string, id: string, direction: Direction, reason: string): Promise<void>
-  /** Given back until it is due; the caller holds it. */
-  wait(tx: Tx, name: string, id: string, reason: string, retryInMs: number): Promise<void>
-  /** Over; the caller holds it. */
-  end(tx: Tx, name: string, id: string, state: Exclude<SagaState, 'active'>, reason: string, result: string | null, keepForMs: number): Promise<void>
-  /** Ids of active runs of this version that are due and that nobody holds, oldest first. */
-  due(tx: Tx, name: string, version: number, limit: number): Promise<readonly string[]>
-  /** Runs that need a person, oldest first. */
-  needHuman(tx: Tx, limit: number): Promise<readonly SagaRun[]>
-  /** A person's word on a run that needs one: active again with fresh attempts, or discarded. */
-  settleByHand(tx: Tx, name: string, id: string, as: 'active' | 'discarded', reason: string, keepForMs: number): Promise<boolean>
-  /** Deletes runs that are over and older than they are kept. What needs a person is never deleted. */
+  /** The fence when the id is new. */
+  begin(tx: Tx, run: RunKey & { readonly version: number; readonly input: string; readonly fingerprint: string; readonly owner: string; readonly leaseMs: number }): Promise<number | undefined>
+  read(tx: Tx, key: RunKey): Promise<RunRow | undefined>
+  /** A new fence when nobody holds it and it is due, or the same when this owner holds it already. */
+  take(tx: Tx, key: RunKey, version: number, owner: string, leaseMs: number): Promise<number | undefined>
+  steps(tx: Tx, key: RunKey): Promise<readonly StepRow[]>
+  renew(tx: Tx, key: RunKey, fence: number, leaseMs: number): Promise<boolean>
+  /** Writes steps of a run that is `running` or `undoing` under this fence. */
+  journal(tx: Tx, key: RunKey, fence: number, steps: readonly StepRow[]): Promise<boolean>
+  /** From `running` to `undoing`. */
+  turn(tx: Tx, key: RunKey, fence: number, reason: string): Promise<boolean>
+  /** Gives the run back until it is due again; counts a failed try. */
+  park(tx: Tx, key: RunKey, fence: number, reason: string, wakeInMs: number): Promise<boolean>
+  /** To a state of rest. */
+  close(tx: Tx, key: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean>
+  /** Ids that are due and that no live lease holds, of this version. */
+  due(tx: Tx, saga: string, version: number, limit: number): Promise<readonly string[]>
+  /** What needs a human, oldest first. */
+  stuck(tx: Tx, limit: number): Promise<readonly (RunRow & { readonly saga: string })[]>
+  retryByHand(tx: Tx, key: RunKey, reason: string): Promise<boolean>
+  closeByHand(tx: Tx, key: RunKey, state: 'done' | 'undone', reason: string, keepForMs: number): Promise<boolean>
+  /** Of a run that needs a human: its `intent` step happened with that output, or (undefined) did not. */
+  resolveStep(tx: Tx, key: RunKey, output: string | undefined, reason: string): Promise<boolean>
   prune(tx: Tx, limit: number): Promise<number>
 }

@@ -1,170 +1,159 @@
 /**
- * Journals in PostgreSQL's dialect. Primary keys (name, id) and (name, id, seq) serve every statement but the scans at the end.
+ * The journal in PostgreSQL's dialect.
  *
- * Results are text and not jsonb: a replayed answer is byte for byte the first one.
+ * `UNIQUE (saga, id, fence)` makes the fence a key column: a journal write locks the run FOR KEY SHARE, so a take-over (which
+ * changes the fence) waits for it or comes first and makes it find nothing; heartbeats pass.
  */
-import type { Migration, SqlTx } from '../../store/index.ts'
-import type { Direction, SagaBegin, SagaPort, SagaRun, SagaState, SagaStep, StepState } from './port.ts'
+import type { SqlTx } from '../../store/index.ts'
+import type { RunKey, RunRow, RunState, SagaPort, StepRow } from './port.ts'
 
-export const SAGA_MIGRATION: Migration = {
-  id: 10,
-  name: 'saga',
-  sql: `
-    CREATE TABLE holdfast.saga_run (
-      name text NOT NULL,
-      id text NOT NULL,
-      version integer NOT NULL,
-      state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'done', 'undone', 'needs-human', 'discarded')),
-      direction text NOT NULL DEFAULT 'forward' CHECK (direction IN ('forward', 'undo')),
-      fingerprint text NOT NULL,
-      input text NOT NULL,
-      result text,
-      reason text NOT NULL DEFAULT '',
-      owner text,
-      fence bigint NOT NULL DEFAULT 1,
-      until timestamptz NOT NULL,
-      created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-      updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-      expires_at timestamptz,
-      PRIMARY KEY (name, id)
-    );
-    CREATE INDEX saga_run_due ON holdfast.saga_run (name, until) WHERE state = 'active';
-    CREATE INDEX saga_run_needs_human ON holdfast.saga_run (updated_at) WHERE state = 'needs-human';
-    CREATE INDEX saga_run_expires ON holdfast.saga_run (expires_at) WHERE expires_at IS NOT NULL;
-    CREATE TABLE holdfast.saga_step (
-      name text NOT NULL,
-      id text NOT NULL,
-      seq integer NOT NULL,
-      step text NOT NULL,
-      kind text NOT NULL CHECK (kind IN ('local', 'outside')),
-      state text NOT NULL CHECK (state IN ('intent', 'ambiguous', 'waiting', 'done', 'failed', 'undone')),
-      result text,
-      attempts integer NOT NULL DEFAULT 0,
-      message text NOT NULL DEFAULT '',
-      updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-      PRIMARY KEY (name, id, seq),
-      FOREIGN KEY (name, id) REFERENCES holdfast.saga_run (name, id) ON DELETE CASCADE
-    );
-  `,
-}
-
-export const sagaSql: SagaPort<SqlTx> = { begin, read, takeOver, hold, steps, putStep, turn, wait, end, due, needHuman, settleByHand, prune }
+export const sagaSql: SagaPort<SqlTx> = { begin, read, take, steps, renew, journal, turn, park, close, due, stuck, retryByHand, closeByHand, resolveStep, prune }
 
 interface Row {
-  readonly name: string
+  readonly saga: string
   readonly id: string
   readonly version: number
-  readonly state: SagaState
-  readonly direction: Direction
-  readonly fingerprint: string
+  readonly state: RunState
+  readonly direction: 'forward' | 'undo'
   readonly input: string
+  readonly fingerprint: string
   readonly result: string | null
-  readonly reason: string
+  readonly reason: string | null
   readonly fence: string
+  readonly attempts: number
+  readonly wait_ms: number
   readonly live: boolean
-  readonly due_in_ms: number
+  readonly age_ms: number
   readonly since_ms: number
 }
 
-const COLUMNS = `name, id, version, state, direction, fingerprint, input, result, reason, fence,
-  owner IS NOT NULL AND until > clock_timestamp() AS live,
-  (greatest(0, extract(epoch FROM until - clock_timestamp()) * 1000))::float8 AS due_in_ms,
-  (extract(epoch FROM updated_at) * 1000)::float8 AS since_ms`
+const COLUMNS = `saga, id, version, state, direction, input, fingerprint, result, reason, fence, attempts, lease_until > clock_timestamp() AS live,
+  (greatest(0, extract(epoch FROM greatest(lease_until, wake_at) - clock_timestamp()) * 1000))::float8 AS wait_ms,
+  (extract(epoch FROM clock_timestamp() - started_at) * 1000)::float8 AS age_ms, (extract(epoch FROM updated_at) * 1000)::float8 AS since_ms`
 
-function runOf({ fence, due_in_ms, since_ms, ...row }: Row): SagaRun {
-  return { ...row, fence: Number(fence), dueInMs: due_in_ms, sinceMs: since_ms }
+function runOf({ fence, wait_ms, age_ms, since_ms, ...row }: Row): RunRow & { readonly saga: string } {
+  return { ...row, fence: Number(fence), waitMs: wait_ms, ageMs: age_ms, sinceMs: since_ms }
 }
 
-/** Of two callers with one id the second inserts nothing; the owner itself, whose commit's answer was lost, finds its own run. */
-async function begin(tx: SqlTx, { name, id, version, fingerprint, input, owner, leaseMs }: SagaBegin): Promise<number | undefined> {
-  const rows = await tx.query<{ fence: string }>(`
-    INSERT INTO holdfast.saga_run (name, id, version, fingerprint, input, owner, until)
-    VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7 * interval '1 millisecond')
-    ON CONFLICT (name, id) DO NOTHING RETURNING fence`, [name, id, version, fingerprint, input, owner, leaseMs])
-  const own = rows.length > 0 ? rows : await tx.query<{ fence: string }>(`SELECT fence FROM holdfast.saga_run WHERE name = $1 AND id = $2 AND owner = $3 AND state = 'active'`, [name, id, owner])
-  return own[0] === undefined ? undefined : Number(own[0].fence)
-}
-
-async function read(tx: SqlTx, name: string, id: string): Promise<SagaRun | undefined> {
-  const [row] = await tx.query<Row>(`SELECT ${COLUMNS} FROM holdfast.saga_run WHERE name = $1 AND id = $2`, [name, id])
-  return row === undefined ? undefined : runOf(row)
-}
-
-/** Of two callers the second waits for the row and fails the WHERE, as `until` is in the future by then. */
-async function takeOver(tx: SqlTx, name: string, id: string, version: number, owner: string, leaseMs: number): Promise<number | undefined> {
-  const [row] = await tx.query<{ fence: string }>(`
-    UPDATE holdfast.saga_run SET owner = $4, fence = fence + 1, until = clock_timestamp() + $5 * interval '1 millisecond'
-     WHERE name = $1 AND id = $2 AND version = $3 AND state = 'active' AND until <= clock_timestamp()
-    RETURNING fence`, [name, id, version, owner, leaseMs])
-  return row === undefined ? undefined : Number(row.fence)
-}
-
-/** Locks the run to the end of the transaction: a take-over waits, then sees the extended lease. */
-async function hold(tx: SqlTx, name: string, id: string, fence: number, leaseMs: number): Promise<boolean> {
+/** Primary key. Of two callers the second waits for the first to commit and inserts nothing. */
+async function begin(tx: SqlTx, run: Parameters<SagaPort<SqlTx>['begin']>[1]): Promise<number | undefined> {
   const rows = await tx.query(`
-    UPDATE holdfast.saga_run SET until = clock_timestamp() + $4 * interval '1 millisecond'
-     WHERE name = $1 AND id = $2 AND fence = $3 AND state = 'active' AND owner IS NOT NULL AND until > clock_timestamp()
-    RETURNING 1`, [name, id, fence, leaseMs])
+    INSERT INTO holdfast.saga_run (saga, id, version, input, fingerprint, owner, fence, lease_until)
+    VALUES ($1, $2, $3, $4, $5, $6, 1, clock_timestamp() + $7::float8 * interval '1 millisecond')
+    ON CONFLICT (saga, id) DO NOTHING RETURNING 1`, [run.saga, run.id, run.version, run.input, run.fingerprint, run.owner, run.leaseMs])
+  return rows.length === 1 ? 1 : undefined
+}
+
+async function read(tx: SqlTx, { saga, id }: RunKey): Promise<RunRow | undefined> {
+  const rows = await tx.query<Row>(`SELECT ${COLUMNS} FROM holdfast.saga_run WHERE saga = $1 AND id = $2`, [saga, id])
+  return rows[0] === undefined ? undefined : runOf(rows[0])
+}
+
+/** Primary key. Waits for journal writes of the old fence; of two callers the second fails the WHERE. */
+async function take(tx: SqlTx, { saga, id }: RunKey, version: number, owner: string, leaseMs: number): Promise<number | undefined> {
+  const rows = await tx.query<{ fence: string }>(`
+    UPDATE holdfast.saga_run
+       SET owner = $4, fence = CASE WHEN owner = $4 THEN fence ELSE fence + 1 END, lease_until = clock_timestamp() + $5::float8 * interval '1 millisecond'
+     WHERE saga = $1 AND id = $2 AND version = $3 AND state IN ('running', 'undoing')
+       AND ((lease_until <= clock_timestamp() AND wake_at <= clock_timestamp()) OR owner = $4)
+     RETURNING fence`, [saga, id, version, owner, leaseMs])
+  return rows[0] === undefined ? undefined : Number(rows[0].fence)
+}
+
+async function steps(tx: SqlTx, { saga, id }: RunKey): Promise<readonly StepRow[]> {
+  return tx.query<StepRow>(`SELECT seq, name, state, output FROM holdfast.saga_step WHERE saga = $1 AND id = $2 ORDER BY seq`, [saga, id])
+}
+
+async function renew(tx: SqlTx, { saga, id }: RunKey, fence: number, leaseMs: number): Promise<boolean> {
+  const rows = await tx.query(`
+    UPDATE holdfast.saga_run SET lease_until = clock_timestamp() + $4::float8 * interval '1 millisecond'
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND owner IS NOT NULL AND lease_until > clock_timestamp() RETURNING 1`, [saga, id, fence, leaseMs])
   return rows.length === 1
 }
 
-async function steps(tx: SqlTx, name: string, id: string): Promise<readonly SagaStep[]> {
-  return tx.query<{ readonly seq: number; readonly step: string; readonly kind: SagaStep['kind']; readonly state: StepState; readonly result: string | null; readonly attempts: number; readonly message: string }>(
-    'SELECT seq, step, kind, state, result, attempts, message FROM holdfast.saga_step WHERE name = $1 AND id = $2 ORDER BY seq', [name, id])
+/** `UNIQUE (saga, id, fence)`; one statement, so that the end of a step and the intent of the next are one commit and one round trip. */
+async function journal(tx: SqlTx, { saga, id }: RunKey, fence: number, entries: readonly StepRow[]): Promise<boolean> {
+  const rows = await tx.query<{ live: boolean }>(`
+    WITH run AS MATERIALIZED (
+      SELECT saga, id FROM holdfast.saga_run
+       WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND lease_until > clock_timestamp()
+       FOR KEY SHARE),
+    written AS (
+      INSERT INTO holdfast.saga_step (saga, id, seq, name, state, output)
+      SELECT run.saga, run.id, e.seq, e.name, e.state, e.output FROM run, jsonb_to_recordset($4::text::jsonb) AS e (seq integer, name text, state text, output text)
+      ON CONFLICT (saga, id, seq) DO UPDATE SET state = excluded.state, output = excluded.output, updated_at = clock_timestamp())
+    SELECT EXISTS (SELECT 1 FROM run) AS live`, [saga, id, fence, JSON.stringify(entries)])
+  return rows[0]?.live === true
 }
 
-async function putStep(tx: SqlTx, name: string, id: string, { seq, step, kind, state, result, attempts, message }: SagaStep): Promise<void> {
-  await tx.query(`
-    INSERT INTO holdfast.saga_step (name, id, seq, step, kind, state, result, attempts, message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    ON CONFLICT (name, id, seq) DO UPDATE SET state = $6, result = $7, attempts = $8, message = $9, updated_at = clock_timestamp()`,
-  [name, id, seq, step, kind, state, result, attempts, message])
+async function turn(tx: SqlTx, { saga, id }: RunKey, fence: number, reason: string): Promise<boolean> {
+  const rows = await tx.query(`
+    UPDATE holdfast.saga_run SET state = 'undoing', direction = 'undo', reason = $4, attempts = 0, updated_at = clock_timestamp()
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state = 'running' AND lease_until > clock_timestamp() RETURNING 1`, [saga, id, fence, reason])
+  return rows.length === 1
 }
 
-async function turn(tx: SqlTx, name: string, id: string, direction: Direction, reason: string): Promise<void> {
-  await tx.query('UPDATE holdfast.saga_run SET direction = $3, reason = $4, updated_at = clock_timestamp() WHERE name = $1 AND id = $2', [name, id, direction, reason])
+async function park(tx: SqlTx, { saga, id }: RunKey, fence: number, reason: string, wakeInMs: number): Promise<boolean> {
+  const rows = await tx.query(`
+    UPDATE holdfast.saga_run
+       SET owner = NULL, lease_until = '-infinity', wake_at = clock_timestamp() + $5::float8 * interval '1 millisecond', attempts = attempts + 1, reason = $4, updated_at = clock_timestamp()
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL RETURNING 1`, [saga, id, fence, reason, wakeInMs])
+  return rows.length === 1
 }
 
-async function wait(tx: SqlTx, name: string, id: string, reason: string, retryInMs: number): Promise<void> {
-  await tx.query(`
-    UPDATE holdfast.saga_run SET owner = NULL, reason = $3, until = clock_timestamp() + $4 * interval '1 millisecond'
-     WHERE name = $1 AND id = $2`, [name, id, reason, retryInMs])
+async function close(tx: SqlTx, { saga, id }: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean> {
+  const rows = await tx.query(`
+    UPDATE holdfast.saga_run
+       SET state = $4, result = $5, reason = $6, owner = NULL, lease_until = '-infinity', updated_at = clock_timestamp(),
+           expires_at = CASE WHEN $4 <> 'needs-human' THEN clock_timestamp() + $7::float8 * interval '1 millisecond' END
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL RETURNING 1`, [saga, id, fence, state, result, reason, keepForMs])
+  return rows.length === 1
 }
 
-async function end(tx: SqlTx, name: string, id: string, state: Exclude<SagaState, 'active'>, reason: string, result: string | null, keepForMs: number): Promise<void> {
-  await tx.query(`
-    UPDATE holdfast.saga_run SET state = $3, reason = $4, result = $5, owner = NULL, updated_at = clock_timestamp(),
-           expires_at = CASE WHEN $3 = 'needs-human' THEN NULL ELSE clock_timestamp() + $6 * interval '1 millisecond' END
-     WHERE name = $1 AND id = $2`, [name, id, state, reason, result, keepForMs])
-}
-
-/** Index saga_run_due. */
-async function due(tx: SqlTx, name: string, version: number, limit: number): Promise<readonly string[]> {
+/** Index saga_open. Only reads: who takes a run re-checks. */
+async function due(tx: SqlTx, saga: string, version: number, limit: number): Promise<readonly string[]> {
   const rows = await tx.query<{ id: string }>(`
     SELECT id FROM holdfast.saga_run
-     WHERE name = $1 AND version = $2 AND state = 'active' AND until <= clock_timestamp() ORDER BY until LIMIT $3`, [name, version, limit])
+     WHERE state IN ('running', 'undoing') AND saga = $1 AND version = $2 AND wake_at <= clock_timestamp() AND lease_until <= clock_timestamp()
+     ORDER BY wake_at LIMIT $3`, [saga, version, limit])
   return rows.map(row => row.id)
 }
 
-/** Index saga_run_needs_human. */
-async function needHuman(tx: SqlTx, limit: number): Promise<readonly SagaRun[]> {
-  const rows = await tx.query<Row>(`SELECT ${COLUMNS} FROM holdfast.saga_run WHERE state = 'needs-human' ORDER BY updated_at LIMIT $1`, [limit])
-  return rows.map(runOf)
+/** Index saga_stuck. */
+async function stuck(tx: SqlTx, limit: number): Promise<readonly (RunRow & { readonly saga: string })[]> {
+  return (await tx.query<Row>(`SELECT ${COLUMNS} FROM holdfast.saga_run WHERE state = 'needs-human' ORDER BY updated_at LIMIT $1`, [limit])).map(runOf)
 }
 
-async function settleByHand(tx: SqlTx, name: string, id: string, as: 'active' | 'discarded', reason: string, keepForMs: number): Promise<boolean> {
+async function retryByHand(tx: SqlTx, { saga, id }: RunKey, reason: string): Promise<boolean> {
   const rows = await tx.query(`
-    UPDATE holdfast.saga_run SET state = $3, reason = $4, fence = fence + 1, until = clock_timestamp(), updated_at = clock_timestamp(),
-           expires_at = CASE WHEN $3 = 'active' THEN NULL ELSE clock_timestamp() + $5 * interval '1 millisecond' END
-     WHERE name = $1 AND id = $2 AND state = 'needs-human' RETURNING 1`, [name, id, as, reason, keepForMs])
-  if (rows.length === 0) return false
-  await tx.query('UPDATE holdfast.saga_step SET attempts = 0 WHERE name = $1 AND id = $2', [name, id])
-  return true
+    UPDATE holdfast.saga_run
+       SET state = CASE direction WHEN 'undo' THEN 'undoing' ELSE 'running' END, attempts = 0, started_at = clock_timestamp(), wake_at = clock_timestamp(), reason = $3, updated_at = clock_timestamp()
+     WHERE saga = $1 AND id = $2 AND state = 'needs-human' RETURNING 1`, [saga, id, reason])
+  return rows.length === 1
 }
 
-/** Index saga_run_expires; steps go by their foreign key. */
+async function closeByHand(tx: SqlTx, { saga, id }: RunKey, state: 'done' | 'undone', reason: string, keepForMs: number): Promise<boolean> {
+  const rows = await tx.query(`
+    UPDATE holdfast.saga_run SET state = $3, reason = $4, fence = fence + 1, updated_at = clock_timestamp(), expires_at = clock_timestamp() + $5::float8 * interval '1 millisecond'
+     WHERE saga = $1 AND id = $2 AND state = 'needs-human' RETURNING 1`, [saga, id, state, reason, keepForMs])
+  return rows.length === 1
+}
+
+/** The run is locked first, so that a retry at the same moment sees the step before or after, not between. */
+async function resolveStep(tx: SqlTx, { saga, id }: RunKey, output: string | undefined, reason: string): Promise<boolean> {
+  const rows = await tx.query(`
+    WITH run AS MATERIALIZED (
+      UPDATE holdfast.saga_run SET reason = $4, updated_at = clock_timestamp() WHERE saga = $1 AND id = $2 AND state = 'needs-human' RETURNING saga, id)
+    UPDATE holdfast.saga_step s SET state = CASE WHEN $3::text IS NULL THEN 'clear' ELSE 'done' END, output = $3, updated_at = clock_timestamp()
+      FROM run WHERE s.saga = run.saga AND s.id = run.id AND s.state = 'intent' RETURNING 1`, [saga, id, output ?? null, reason])
+  return rows.length > 0
+}
+
+/** Index saga_expires; steps go with their run (ON DELETE CASCADE). */
 async function prune(tx: SqlTx, limit: number): Promise<number> {
   const rows = await tx.query(`
-    DELETE FROM holdfast.saga_run WHERE (name, id) IN (
-      SELECT name, id FROM holdfast.saga_run WHERE expires_at < clock_timestamp() LIMIT $1) RETURNING 1`, [limit])
+    DELETE FROM holdfast.saga_run
+     WHERE (saga, id) IN (SELECT saga, id FROM holdfast.saga_run WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+     RETURNING 1`, [limit])
   return rows.length
 }

@@ -1,0 +1,99 @@
+/**
+ * The rooms of one service, wired to one event spine: what every Holdfast has, with a store or without.
+ */
+import { type Env, EventBus, type Kit, realEnv, Registry } from '../core/index.ts'
+import { auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk } from '../control/index.ts'
+import { type DurableKit, lease } from '../durable/index.ts'
+import { type Dependency, dependency, type DependencyOptions } from '../guard/index.ts'
+import { createHealth, type Health } from '../health/index.ts'
+import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
+import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
+import { storedItems, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
+import type { HoldfastOptions } from './holdfast.ts'
+
+/** What a dependency of ours is given where the program does not say: the lease of everything that is held. */
+export const LEASE_DEFAULT = '15s'
+
+export class CoreParts<Tx> {
+  readonly options: HoldfastOptions
+  readonly kit: Kit
+  readonly durable: DurableKit<Tx> | undefined
+  readonly health: Health
+  readonly board: FlagBoard
+  readonly bus: CommandBus
+  readonly dependencies = new Registry<Dependency>('dependency')
+  readonly limits = new Registry<Limit>('limit')
+  readonly workers = new Registry<Worker>('worker')
+  readonly items: ItemLedger | undefined
+  readonly log: Logger
+  readonly redact: Redactor
+  readonly metrics: Metrics
+  readonly timeline: Timeline
+  readonly alerts: Alerts
+  readonly #silence: (() => void)[]
+
+  constructor(options: HoldfastOptions, database: DurableKit<Tx>['database'] | undefined) {
+    this.options = options
+    const env: Env = options.env ?? realEnv()
+    const events = new EventBus(env)
+    const instance = env.uuid().slice(0, 8)
+    this.kit = { env, events, service: options.service, instance }
+    this.durable = database === undefined ? undefined : { ...this.kit, database }
+
+    this.redact = redactor()
+    for (const secret of options.secrets ?? []) this.redact.register(secret)
+    const logger = options.log === 'silent' ? SILENT : (options.log ?? pinoLogger({ service: options.service, instance }))
+    this.log = redacting(logger, this.redact)
+    this.metrics = metrics()
+    this.timeline = timeline(events, { instance, redact: this.redact })
+    this.#silence = [logEvents(events, this.log, env), countEvents(events, this.metrics)]
+
+    this.health = createHealth(this.kit)
+    const overrides = this.durable === undefined ? undefined : storedOverrides(this.durable, auditLog(this.durable))
+    this.board = flagBoard(this.kit, {
+      environment: options.environment ?? process.env,
+      ...(overrides === undefined ? {} : { overrides }),
+      ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
+    })
+    this.alerts = alerts(events, env, { sinks: options.alertSinks ?? [], runbookOf: (_alert, key) => this.dependencies.get(key)?.runbook })
+    this.bus = commands(this.kit, this.#commandPorts())
+    this.items = this.durable === undefined ? undefined : storedItems(this.durable)
+  }
+
+  flags<const Names extends string>(declared: { readonly [N in Names]: FlagOptions }): Flags<Names> {
+    return this.board.declare(declared)
+  }
+
+  dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name> {
+    const made = dependency(name, options, this.kit)
+    this.dependencies.add(name, made)
+    this.health.follow(name, options.tier)
+    return made
+  }
+
+  limit(name: string, options: LimitOptions): Limit {
+    return this.limits.add(name, limit(name, options, this.kit))
+  }
+
+  worker(name: string, options: WorkerOptions): Worker {
+    const made = worker(name, { ...options, drainFor: options.drainFor ?? this.options.drainFor ?? '25s' }, this.kit, {
+      systemState: () => this.health.state,
+      ...(this.durable === undefined ? {} : { lease: lease(`worker:${name}`, { ttl: this.options.leaseFor ?? LEASE_DEFAULT }, this.durable) }),
+      ...(this.items === undefined ? {} : { items: this.items }),
+    })
+    return this.workers.add(name, made)
+  }
+
+  /** Nothing of what happens afterwards is written anywhere. */
+  silence(): void {
+    for (const stop of this.#silence) stop()
+    this.alerts.stop()
+    this.timeline.stop()
+  }
+
+  #commandPorts(): Parameters<typeof commands<Tx>>[1] {
+    if (this.durable === undefined) return undefined
+    const audit = auditLog(this.durable)
+    return { audit, tickets: ticketDesk(this.durable, audit), kit: this.durable }
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * What a store adds: once, sagas, inbox, outbox, irreversible actions, and the recovery that finishes what a crash left.
+ */
+import { HoldfastError, type Json, Registry } from '../core/index.ts'
+import { controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
+import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, type Processor, recovery, type Recovery, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
+import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
+import { workerMigrations } from '../worker/index.ts'
+import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
+import { STORE_COMPONENT } from './status-of.ts'
+import type { WorkItemStatus } from './status.ts'
+
+/** Work items that are shown; more than that is one message: "too many". */
+const WORK_MAX = 200
+const PARKED_MAX = 100
+
+export class DurableParts<Tx> {
+  readonly store: Store<Tx>
+  readonly inbox: Inbox<Tx>
+  readonly outbox: Outbox<Tx>
+  readonly #parts: CoreParts<Tx>
+  readonly #kit: NonNullable<CoreParts<Tx>['durable']>
+  readonly #onces = new Registry<Once<unknown, Json | void, Tx>>('once')
+  readonly #sagas = new Registry<Saga<unknown, Json | void>>('saga')
+  readonly #irreversibles = new Registry<{ readonly name: string }>('irreversible')
+  readonly #processors: Processor[] = []
+  readonly #recovery: Recovery
+  #migrations: readonly Migration[] = []
+  #started = false
+  readonly #opened: { database: Database<Tx> | undefined }
+  #stopListening: (() => void)[] = []
+
+  constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: { database: Database<Tx> | undefined }) {
+    if (parts.durable === undefined) throw new HoldfastError('HF_INVARIANT', { message: 'a store was given and no durable kit was made' })
+    this.store = store
+    this.#parts = parts
+    this.#kit = parts.durable
+    this.#opened = opened
+    const leaseFor = parts.options.leaseFor ?? LEASE_DEFAULT
+    const own = inbox<Tx>({ lease: leaseFor }, this.#kit)
+    // A processor is started and stopped with the service.
+    this.inbox = {
+      ...own,
+      process: (source, handler, options) => {
+        const processor = own.process(source, handler, options)
+        this.#processors.push(processor)
+        if (this.#started) processor.start()
+        return processor
+      },
+    }
+    this.outbox = outbox<Tx>({ lease: leaseFor }, this.#kit)
+    this.#recovery = recovery<Tx>({ onces: () => this.#onces.all(), sagas: () => this.#sagas.all(), inbox: this.inbox, outbox: this.outbox }, this.#kit)
+    parts.health.check(STORE_COMPONENT, { tier: 'required', every: '5s', timeout: '1s', slowerThan: '500ms', check: ({ signal }) => this.database().ping(signal) })
+    parts.worker('recovery', { every: '15s', safeSleep: '5s', run: () => this.#recovery.sweep() })
+  }
+
+  /** @throws HF_NOT_STARTED */
+  database(): Database<Tx> {
+    const { database } = this.#opened
+    if (database === undefined) throw new HoldfastError('HF_NOT_STARTED', { message: 'the store is not open: call start() and wait for it' })
+    return database
+  }
+
+  once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx> | OutsideOnce<In, I, R, Tx>): Once<In, R, Tx> {
+    const made = 'write' in options ? once(name, options, this.#kit) : once(name, options, this.#kit)
+    this.#onces.add(name, made as unknown as Once<unknown, Json | void, Tx>)
+    return made
+  }
+
+  saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R> {
+    const made = saga(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit)
+    this.#sagas.add(name, made as unknown as Saga<unknown, Json | void>)
+    return made
+  }
+
+  irreversible<In, I, R extends Json | void>(name: string, options: IrreversibleOptions<In, I, R, Tx>): Irreversible<In, R> {
+    this.#irreversibles.add(name, { name })
+    return irreversible(name, options, this.#kit)
+  }
+
+  migrations(migrations: readonly Migration[]): void {
+    if (this.#started) throw new HoldfastError('HF_ALREADY_STARTED', { message: 'migrations are declared before start()' })
+    this.#migrations = [...this.#migrations, ...migrations]
+  }
+
+  async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T> {
+    return this.database().transaction(name, work, options)
+  }
+
+  async open(): Promise<void> {
+    const { env, events, service } = this.#kit
+    const database = await this.store.open({ env, events, service })
+    this.#opened.database = database
+    if (database.dialect === 'sql') await this.#migrate(database as unknown as Database<SqlTx>)
+    const { health } = this.#parts
+    this.#stopListening = [
+      events.on('store.lost', ({ data }) => { health.set(STORE_COMPONENT, 'required', 'unavailable', data.message) }),
+      events.on('store.recovered', () => { health.set(STORE_COMPONENT, 'required', 'healthy', 'it answers again') }),
+    ]
+  }
+
+  async #migrate(database: Database<SqlTx>): Promise<void> {
+    const { events, service } = this.#kit
+    await migrate(database, 'durable', DURABLE_MIGRATIONS, { events })
+    await migrate(database, 'control', controlMigrations, { events })
+    await migrate(database, 'worker', workerMigrations, { events })
+    if (this.#migrations.length > 0) await migrate(database, service, this.#migrations, { events })
+  }
+
+  /** Everything that takes work. What a crash left is taken up first. */
+  async begin(): Promise<void> {
+    await this.#recovery.sweep()
+    this.#started = true
+    this.outbox.start()
+    for (const processor of this.#processors) processor.start()
+  }
+
+  /** Takes nothing new, waits for what is in flight. Answers how many pieces were left. */
+  async drain(): Promise<number> {
+    this.#started = false
+    const left = await Promise.all([this.outbox.stop(), ...this.#processors.map(processor => processor.stop())])
+    return left.reduce((sum, each) => sum + each, 0)
+  }
+
+  async close(): Promise<void> {
+    for (const stop of this.#stopListening) stop()
+    const { database } = this.#opened
+    this.#opened.database = undefined
+    await database?.close()
+  }
+
+  async workItems(): Promise<readonly WorkItemStatus[]> {
+    const items: WorkItemStatus[] = (await this.#recovery.workItems(WORK_MAX)).map(workItemStatus)
+    const parked = (await this.#parts.items?.list(undefined, PARKED_MAX)) ?? []
+    for (const { worker, item, condition, message, lastFailedAt } of parked) {
+      if (condition !== 'parked') continue
+      const runbook = this.#parts.workers.get(worker)?.snapshot().runbook
+      items.push({ kind: 'worker-item', name: worker, id: item, state: 'parked', since: lastFailedAt, reason: this.#parts.redact.text(message), actions: ['retry', 'discard'], ...(runbook === undefined ? {} : { runbook }) })
+    }
+    return items.slice(0, WORK_MAX)
+  }
+
+  async settleWork(item: Pick<WorkItemStatus, 'kind' | 'name' | 'id'>, action: 'retry' | 'discard', reason: string): Promise<boolean> {
+    if (item.kind === 'worker-item') return this.#parts.workers.need(item.name)[action](item.id)
+    if (item.kind === 'saga') return action === 'retry' ? this.#sagas.need(item.name).retry(item.id, reason) : this.#sagas.need(item.name).markDone(item.id, 'undone', reason)
+    if (item.kind === 'once') return this.#onces.need(item.name).settleByHand(item.id, action, reason)
+    if (item.kind === 'inbox') return this.inbox[action](item.name, item.id, reason)
+    return action === 'retry' ? this.outbox.requeue(item.id, reason) : this.outbox.discard(item.id, reason)
+  }
+}
+
+function workItemStatus({ kind, name, id, state, sinceMs, reason, runbook, actions }: WorkItem): WorkItemStatus {
+  return { kind, name, id, state, since: sinceMs, reason, actions, ...(runbook === undefined ? {} : { runbook }) }
+}

@@ -1,0 +1,7 @@
+/**
+ * Wiring and lifecycle: rooms become one service that starts, drains and stops, with one page of facts for operators.
+ */
+export { createHoldfast } from './create.ts'
+export type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
+export type { AlertStatus, ComponentStatus, DependencyStatus, FlagStatus, Status, Verdict, WorkerStatus, WorkItemStatus } from './status.ts'
+export type { TimelineEntry } from '../observe/index.ts'

@@ -1,0 +1,115 @@
+/**
+ * Recovery: takes up what a crash left, on every instance, all the time; and lists what waits for a person.
+ *
+ * Promise: nothing that isn't finished goes unheld for longer than the interval of the sweep. Every part is bounded and behind
+ * its own boundary: one feature that cannot be swept does not keep the others.
+ */
+import { messageOf, HoldfastError, type Json } from '../core/index.ts'
+import type { DurableKit } from './kit.ts'
+import { inboxPort, type Inbox } from './inbox/inbox.ts'
+import { leasePort } from './lease/lease.ts'
+import { oncePort } from './once/outcome.ts'
+import type { Once } from './once/types.ts'
+import { outboxPort } from './outbox/outbox.ts'
+import type { Outbox } from './outbox/types.ts'
+import { sagaPort } from './saga/saga.ts'
+import type { Saga } from './saga/types.ts'
+
+/** Something that was begun and needs a person. */
+export interface WorkItem {
+  readonly kind: 'saga' | 'outbox' | 'inbox' | 'once'
+  /** Of the saga, topic, source or once. */
+  readonly name: string
+  readonly id: string
+  readonly state: string
+  /** Wall clock of the database. */
+  readonly sinceMs: number
+  readonly reason: string
+  readonly runbook?: string
+  readonly actions: readonly ('retry' | 'discard')[]
+}
+
+export interface RecoverySources<Tx> {
+  readonly onces: () => readonly Once<unknown, Json | void, Tx>[]
+  readonly sagas: () => readonly Saga<unknown, Json | void>[]
+  readonly inbox: Inbox<Tx>
+  readonly outbox: Outbox<Tx>
+}
+
+export interface Recovery {
+  /** One pass. Emits sweep.done. @throws when a part failed, after all had their turn */
+  sweep(): Promise<void>
+  /** Oldest first within each kind. */
+  workItems(limit: number): Promise<readonly WorkItem[]>
+}
+
+export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: number; readonly rowsMax: number; readonly leaseOlderThanMs: number } = Object.freeze({
+  /** Runs and messages taken up per feature and pass. */
+  runsMax: 50,
+  keysMax: 100,
+  /** Rows deleted per table and pass: small transactions, and a backlog is gone after some passes. */
+  rowsMax: 500,
+  /** The originals' ten minutes for locks of dead holders. */
+  leaseOlderThanMs: 600_000,
+})
+
+export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>): Recovery {
+  const { runsMax, keysMax, rowsMax, leaseOlderThanMs } = RECOVERY_DEFAULTS
+
+  async function sweep(): Promise<void> {
+    const begunAtMs = kit.env.monotonic()
+    const failures: string[] = []
+    const count = async (what: string, work: () => Promise<number>): Promise<number> => {
+      try {
+        return await work()
+      } catch (error) {
+        failures.push(`${what}: ${messageOf(error)}`)
+        return 0
+      }
+    }
+    let sagas = 0
+    for (const each of sources.sagas()) sagas += await count(`saga ${each.name}`, () => each.sweep(runsMax))
+    let settled = 0
+    for (const each of sources.onces()) settled += await count(`once ${each.name}`, () => each.sweep(keysMax))
+    const inbox = await count('inbox', () => sources.inbox.sweep(runsMax))
+    const outbox = await count('outbox', () => sources.outbox.sweep(runsMax))
+    const leases = await count('leases', () => kit.database().transaction('lease.reap', async tx => (await leasePort<Tx>(kit.database()).reap(tx, leaseOlderThanMs, rowsMax)).length))
+    const keys = await count('old records', prune)
+    kit.events.emit('sweep.done', { sagas, inbox, outbox, leases, keys: keys + settled, durationMs: kit.env.monotonic() - begunAtMs })
+    if (failures.length > 0) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `recovery could not look at everything: ${failures.join('; ')}` })
+  }
+
+  /** Each table in its own small transaction. */
+  async function prune(): Promise<number> {
+    const database = kit.database()
+    const once = await database.transaction('once.prune', tx => oncePort<Tx>(database).prune(tx, rowsMax))
+    const saga = await database.transaction('saga.prune', tx => sagaPort<Tx>(database).prune(tx, rowsMax))
+    const inbox = await database.transaction('inbox.prune', tx => inboxPort<Tx>(database).prune(tx, rowsMax))
+    const outbox = await database.transaction('outbox.prune', tx => outboxPort<Tx>(database).prune(tx, rowsMax))
+    return once + saga + inbox + outbox
+  }
+
+  async function workItems(limit: number): Promise<readonly WorkItem[]> {
+    const database = kit.database()
+    const rows = await database.transaction('recovery.list', async tx => ({
+      sagas: await sagaPort<Tx>(database).stuck(tx, limit),
+      onces: await oncePort<Tx>(database).unknown(tx, limit),
+      messages: await outboxPort<Tx>(database).stuck(tx, limit),
+      parked: await inboxPort<Tx>(database).parked(tx, limit),
+    }))
+    const runbookOfSaga = new Map(sources.sagas().map(each => [each.name, each.runbook]))
+    const runbookOfOnce = new Map(sources.onces().map(each => [each.name, each.runbook]))
+    return [
+      ...rows.sagas.map(row => item('saga', row.saga, row.id, row.state, row.sinceMs, row.reason, runbookOfSaga.get(row.saga))),
+      ...rows.onces.map(row => item('once', row.name, row.key, row.state, row.sinceMs, row.reason, runbookOfOnce.get(row.name))),
+      ...rows.messages.map(row => item('outbox', row.topic, row.onceKey, row.state, row.sinceMs, row.reason, sources.outbox.runbookOf(row.topic))),
+      ...rows.parked.map(row => item('inbox', row.source, row.id, 'parked', row.sinceMs, row.reason, undefined)),
+    ].slice(0, limit)
+  }
+
+  return { sweep, workItems }
+}
+
+function item(kind: WorkItem['kind'], name: string, id: string, state: string, sinceMs: number, reason: string | null, runbook: string | undefined): WorkItem {
+  return { kind, name, id, state, sinceMs, reason: reason ?? 'its holder died', actions: ['retry', 'discard'], ...(runbook === undefined ? {} : { runbook }) }
+}
