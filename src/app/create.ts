@@ -116,7 +116,7 @@ class Service<Tx> {
       transaction: durable.transaction.bind(durable),
       inbox: durable.inbox,
       outbox: durable.outbox,
-    }) as DurableHoldfast<Tx>
+    })
   }
 
   async #start(): Promise<void> {

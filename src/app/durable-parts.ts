@@ -69,7 +69,7 @@ export class DurableParts<Tx> {
 
   saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R> {
     const made = saga(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit)
-    this.#sagas.add(name, made as unknown as Saga<unknown, Json | void>)
+    this.#sagas.add(name, made)
     return made
   }
 
