@@ -31,6 +31,8 @@ export function sampleRef(ref: TypeRef, options: SampleOptions, depth: number, f
     case 'string': return text(field, random)
     case 'array': return Array.from({ length: depth >= DEPTH_MAX ? 0 : random.int(1, 2) }, () => sampleRef(ref.of, options, depth + 1, undefined))
     case 'named': {
+      // By the id of one that is there already.
+      if (ref.name === 'InputFile') return `file-${random.text(8)}`
       const type = botApi().types.get(ref.name)
       if (type === undefined) return {}
       if (ref.name === 'Chat') return { id: random.int(1_000, 9_999_999), type: 'private', first_name: 'Sample' }
