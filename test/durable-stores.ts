@@ -3,10 +3,13 @@
  *
  * The process's time is simulated on all of them. The database's time passes by `elapse`: the memory store's clock is
  * moved, an SQL database's recorded times are moved back, which is the same to whoever compares them with its clock.
+ * An SQL database is opened once per test file and emptied for each world: opening one takes a second, emptying it a millisecond.
  */
+import { afterAll } from 'vitest'
 import { EventBus, realEnv, type EventName, type HoldfastEvent } from '../src/core/index.ts'
 import { DURABLE_MIGRATIONS, type DurableKit } from '../src/durable/index.ts'
-import { migrate, type Database, type MemoryTx, type SqlTx } from '../src/store/index.ts'
+import { pgliteMemory } from '../src/store/embedded/testing.ts'
+import { migrate, type Database, type MemoryTx, type SqlTx, type Store } from '../src/store/index.ts'
 import { memory } from '../src/store/memory/index.ts'
 import { postgres } from '../src/store/postgres/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../src/testing/index.ts'
@@ -43,13 +46,15 @@ const TIMES: Readonly<Record<string, readonly string[]>> = {
   inbox_row: ['wake_at', 'lease_until', 'received_at', 'expires_at'],
   outbox_message: ['wake_at', 'send_before', 'updated_at', 'expires_at'],
   outbox_sender: ['lease_until', 'paused_until'],
-  saga_run: ['until', 'updated_at', 'expires_at'],
+  saga_run: ['lease_until', 'wake_at', 'started_at', 'updated_at', 'expires_at'],
 }
 
-async function world(database: Database<unknown>, elapse: (ms: number) => Promise<void>, env: SimulatedEnv): Promise<TestWorld> {
+/** Everything that a world may have left in an SQL database. Steps go with their runs. */
+const EMPTY = [...Object.keys(TIMES), 'outbox_lane'].map(table => `DELETE FROM holdfast.${table}`).concat('DELETE FROM effect').join('; ')
+
+function world(database: Database<unknown>, env: SimulatedEnv, elapse: (ms: number) => Promise<void>, close: () => Promise<void>): TestWorld {
   const facts: HoldfastEvent[] = []
   const sql = database.dialect === 'sql'
-  if (sql) await database.transaction('test.table', async tx => (tx as SqlTx).query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL)'))
   return {
     env,
     database,
@@ -69,7 +74,7 @@ async function world(database: Database<unknown>, elapse: (ms: number) => Promis
     written: () => database.transaction('test.read', async tx => sql
       ? (await (tx as SqlTx).query<{ text: string }>('SELECT text FROM effect ORDER BY n')).map(row => row.text)
       : [...(tx as MemoryTx).table<{ text: string }>('effect').entries()].map(([, row]) => row.text)),
-    close: () => database.close(),
+    close,
   }
 }
 
@@ -80,32 +85,41 @@ export const memoryStore: TestStore = {
     const env = simulatedEnv()
     const clock = env.process('database')
     const database = await memory().open({ env: clock, events: new EventBus(clock), service: 'test' })
-    return world(database, async ms => { clock.jump(ms) }, env)
+    return world(database, env, async ms => { clock.jump(ms) }, () => database.close())
   },
 }
 
-export function sqlWorld(database: Database<SqlTx>): Promise<TestWorld> {
-  return world(database, async ms => {
-    for (const [table, columns] of Object.entries(TIMES)) {
-      const set = columns.map(column => `${column} = ${column} - ${String(ms)} * interval '1 millisecond'`).join(', ')
-      await database.transaction('test.elapse', async tx => {
-        const there = await tx.query<{ there: boolean }>(`SELECT to_regclass('holdfast.${table}') IS NOT NULL AS there`)
-        if (there[0]?.there === true) await tx.query(`UPDATE holdfast.${table} SET ${set}`)
-      })
-    }
-  }, simulatedEnv())
+function sqlStore(name: string, concurrent: boolean, store: () => Promise<Store>): TestStore {
+  let opened: Promise<Database<SqlTx>> | undefined
+  let inUse = false
+  afterAll(async () => { await (await opened)?.close() })
+  return {
+    name, concurrent,
+    open: async () => {
+      if (inUse) throw new Error(`a world on ${name} is still open in this file; close it first`)
+      inUse = true
+      opened ??= prepare(store)
+      const database = await opened
+      await database.transaction('test.empty', tx => tx.query(EMPTY))
+      return world(database, simulatedEnv(), ms => elapse(database, ms), async () => { inUse = false })
+    },
+  }
 }
 
-export const postgresStore: TestStore = {
-  name: 'postgres',
-  concurrent: true,
-  open: async () => {
-    const server = await testPostgres()
-    const env = realEnv()
-    const database = await postgres(await server.url(), { connections: 8 }).open({ env, events: new EventBus(env), service: 'test' })
-    await migrate(database, 'durable', DURABLE_MIGRATIONS)
-    return sqlWorld(database)
-  },
+async function prepare(store: () => Promise<Store>): Promise<Database<SqlTx>> {
+  const env = realEnv()
+  const database = await (await store()).open({ env, events: new EventBus(env), service: 'test' })
+  await migrate(database, 'durable', DURABLE_MIGRATIONS)
+  await database.transaction('test.table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL)'))
+  return database
 }
 
-export const testStores: readonly TestStore[] = [memoryStore, postgresStore]
+async function elapse(database: Database<SqlTx>, ms: number): Promise<void> {
+  const back = Object.entries(TIMES).map(([table, columns]) => `UPDATE holdfast.${table} SET ${columns.map(column => `${column} = ${column} - ${String(ms)} * interval '1 millisecond'`).join(', ')}`)
+  await database.transaction('test.elapse', tx => tx.query(back.join('; ')))
+}
+
+export const pgliteStore: TestStore = sqlStore('PGlite', false, async () => pgliteMemory())
+export const postgresStore: TestStore = sqlStore('postgres', true, async () => postgres(await (await testPostgres()).url(), { connections: 8 }))
+
+export const testStores: readonly TestStore[] = [memoryStore, pgliteStore, postgresStore]
