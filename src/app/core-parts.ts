@@ -21,9 +21,9 @@ export class CoreParts<Tx> {
   readonly health: Health
   readonly board: FlagBoard
   readonly bus: CommandBus
-  readonly dependencies = new Registry<Dependency>('dependency')
-  readonly limits = new Registry<Limit>('limit')
-  readonly workers = new Registry<Worker>('worker')
+  readonly dependencies: Registry<Dependency> = new Registry<Dependency>('dependency')
+  readonly limits: Registry<Limit> = new Registry<Limit>('limit')
+  readonly workers: Registry<Worker> = new Registry<Worker>('worker')
   readonly items: ItemLedger | undefined
   readonly log: Logger
   readonly redact: Redactor

@@ -1,8 +1,6 @@
 /**
  * A value that does not print: not in a log line, not in JSON, not in an inspected object, not in a template string.
  */
-import { inspect } from 'node:util'
-
 export class Secret {
   readonly #name: string
   readonly #value: string
@@ -10,6 +8,8 @@ export class Secret {
   constructor(name: string, value: string) {
     this.#name = name
     this.#value = value
+    // What console.log and a debugger show; private fields are shown by neither.
+    Object.defineProperty(this, Symbol.for('nodejs.util.inspect.custom'), { value: () => this.toString() })
   }
 
   /** The value itself. Call it where it is used, never to keep it. */
@@ -22,10 +22,6 @@ export class Secret {
   }
 
   toJSON(): string {
-    return this.toString()
-  }
-
-  [inspect.custom](): string {
     return this.toString()
   }
 }

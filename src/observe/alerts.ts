@@ -49,7 +49,7 @@ export const ALERT_RULES: readonly AlertRule[] = Object.freeze([
   rule('fact', 'app.fact', data => (data.severity === 'attention' ? { key: `${data.fact} ${data.key ?? ''}`.trim(), severity: 'page', summary: data.message, runbook: data.runbook } : undefined)),
 ])
 
-export const ALERT_DEFAULTS = Object.freeze({
+export const ALERT_DEFAULTS: { readonly repeatAfterMs: number; readonly activeMax: number; readonly sinkQueueMax: number; readonly sinkTimeoutMs: number } = Object.freeze({
   /** The same trouble is told again no sooner. */
   repeatAfterMs: 15 * 60_000,
   activeMax: 500,

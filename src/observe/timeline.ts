@@ -22,7 +22,7 @@ export interface TimelineEntry {
   readonly lastAt: number
 }
 
-export const TIMELINE_DEFAULTS = Object.freeze({
+export const TIMELINE_DEFAULTS: { readonly entriesMax: number; readonly explainMax: number } = Object.freeze({
   /** Lines that everybody sees. */
   entriesMax: 1_000,
   /** Lines with a correlation id, the quiet ones too, for `explain`. */

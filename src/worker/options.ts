@@ -93,7 +93,7 @@ export interface HeldLeadership {
   release(): Promise<void>
 }
 
-export const WORKER_DEFAULTS = Object.freeze({
+export const WORKER_DEFAULTS: { readonly deadline: Duration; readonly maxAttempts: number; readonly drainFor: Duration } = Object.freeze({
   deadline: '120s',
   maxAttempts: 5,
   drainFor: '20s',

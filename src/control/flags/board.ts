@@ -25,7 +25,7 @@ export interface FlagBoardOptions {
   readonly every?: Duration
 }
 
-export const FLAG_DEFAULTS = Object.freeze({
+export const FLAG_DEFAULTS: { readonly every: Duration; readonly answerWithinMs: number; readonly staleAfterMs: number; readonly staleAgainMs: number } = Object.freeze({
   every: '500ms',
   /** A poll that has not answered by then has failed. */
   answerWithinMs: 2_000,

@@ -35,7 +35,7 @@ export interface TicketRequest {
   readonly reason: string
 }
 
-export const TICKET_DEFAULTS = Object.freeze({
+export const TICKET_DEFAULTS: { readonly guessesMax: number; readonly guessWindowMs: number; readonly keepMs: number; readonly pruneAtOnce: number } = Object.freeze({
   guessesMax: 5,
   guessWindowMs: 600_000,
   /** How long an ended ticket can still be explained ("used", "expired") before it is unknown. */

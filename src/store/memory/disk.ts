@@ -29,8 +29,8 @@ export interface Claim {
 const WAITERS_MAX = 100_000
 
 export class Disk implements MemoryDisk {
-  readonly tables = new Map<string, Rows>()
-  readonly sequences = new Map<string, number>()
+  readonly tables: Map<string, Rows> = new Map()
+  readonly sequences: Map<string, number> = new Map()
   commits = 0
   #holder: Claim | undefined
   readonly #waiters = new Set<Claim>()
