@@ -191,7 +191,7 @@ describe('finding the service', () => {
   it('says that one was here and does not answer, with 69, also as JSON', async () => {
     await served.close()
     const { code, err } = await holdfast(['status'])
-    expect([code, err]).toEqual([69, expect.stringMatching(/^holdfast: the service does not answer: .*ECONNREFUSED.*holdfast\.json, pid \d+\. Start it/)])
+    expect([code, err]).toEqual([69, expect.stringMatching(/^holdfast: no service answers at http.*ECONNREFUSED.*holdfast\.json, pid \d+\. Start it/)])
     expect(JSON.parse((await holdfast(['status', '--json'])).err)).toMatchObject({ error: { code: 'HF_SERVICE_UNREACHABLE' } })
     expect((await holdfast(['events', '--follow'])).code).toBe(69)
   })

@@ -13,7 +13,7 @@ export function renderStatus(io: Io, status: Status): string {
   const { verdict, at } = status
   const parts = [
     `${paint(verdict.state.toUpperCase(), STATE_TONE[verdict.state] ?? 'plain')}  ${clean(verdict.sentence)}`,
-    paint(`${clean(status.service)} ${clean(status.version)} is ${status.phase}, ${verdict.state} for ${humanDuration(at - verdict.since)}, up for ${humanDuration(at - status.startedAt)}; the ${clean(status.store.name)} store outlives ${clean(status.store.outlives)}`, 'dim'),
+    paint(`${clean(status.service)} ${clean(status.version)} is ${status.phase}, ${verdict.state} for ${humanDuration(at - verdict.since)}, up for ${humanDuration(at - status.startedAt)}; ${status.store.name === 'none' ? 'no store' : `store ${clean(status.store.name)}: ${clean(status.store.outlives)}`}`, 'dim'),
   ]
   const section = (title: string, rows: readonly (readonly Cell[])[]): void => {
     if (rows.length > 0) parts.push(`\n${paint(title, 'bold')}\n${table(io, rows)}`)

@@ -64,7 +64,7 @@ class Session {
     let message = messageOf(error)
     if (code === 'HF_UNKNOWN_NAME') message += await this.#meant()
     if (code === 'HF_SERVICE_UNREACHABLE' && this.#connection !== undefined) {
-      message = `the service does not answer: ${message}. It was named by ${this.#connection.found}. Start it, or name another with --url or --data <dir>`
+      message += `; it was named by ${this.#connection.found}. Start it, or name another with --url or --data <dir>`
     }
     const operator = isHoldfastError(error) ? error.operator : undefined
     if (asJson) this.io.err(JSON.stringify({ error: { code: code ?? null, message, ...(operator === undefined ? {} : { operator }) } }))

@@ -16,6 +16,16 @@ const KIBIBYTE = 1_024
 /** Steps wait for what they need to see; this is how long at most. */
 const SEEN_WITHIN_MS = 8_000
 
+/** Texts of parts of a row, or of a card's head, that lie over each other. */
+const OVERLAPS = `[...document.querySelectorAll('.row-main, .card-head, .top')].flatMap(row => {
+  const boxes = [...row.querySelectorAll('.row-name, .state, .row-figures > span, .row-actions button, .switch, .switch-word, h1, h2, .card-note, .age')].filter(element => element.textContent !== '' || element.matches('.switch')).map(element => {
+    const range = document.createRange()
+    range.selectNodeContents(element)
+    return { text: element.textContent, box: element.matches('button') ? element.getBoundingClientRect() : range.getBoundingClientRect(), element }
+  })
+  return boxes.flatMap((a, index) => boxes.slice(index + 1).filter(b => !a.element.contains(b.element) && a.box.left < b.box.right - 1 && b.box.left < a.box.right - 1 && a.box.top < b.box.bottom - 1 && b.box.top < a.box.bottom - 1).map(b => a.text + ' / ' + b.text))
+})`
+
 describe.skipIf(path === undefined)('the console', () => {
   let web: Awaited<ReturnType<typeof buildWeb>>
   let browser: Browser
@@ -240,7 +250,7 @@ describe.skipIf(path === undefined)('the console', () => {
     expect(complaints.join()).toContain('Content Security Policy')
   })
 
-  for (const width of [390, 320, 768, 1440]) {
+  for (const width of [390, 320, 768, 1000, 1180, 1440]) {
     it(`fits ${String(width)} px without scrolling sideways, dialog included`, async () => {
       const { page } = await open({ withDemo: true, prepare: breakThePanel, context: { viewport: { width, height: 844 } } })
       await page.getByText('VPN provisioning is failing').first().waitFor()
@@ -248,6 +258,7 @@ describe.skipIf(path === undefined)('the console', () => {
       expect(await overflow()).toBe(0)
       const cut = await page.evaluate<number>("[...document.querySelectorAll('.card button, .card .row-name')].filter(element => element.getBoundingClientRect().right > document.documentElement.clientWidth).length")
       expect(cut).toBe(0)
+      expect(await page.evaluate<readonly string[]>(OVERLAPS)).toEqual([])
       await page.getByRole('switch', { name: 'payments' }).click()
       await page.getByRole('dialog').waitFor()
       expect(await overflow()).toBe(0)

@@ -149,7 +149,7 @@ function healthyModel(now: number, instance: string): FakeHoldfast['model'] {
     startedAt,
     phase: 'ready',
     verdict: { state: 'healthy', sentence: 'Everything works. 3 dependencies answer, 4 workers run, nothing is stuck.', since: startedAt },
-    store: { name: 'embedded', state: 'healthy', outlives: 'a crash of the process' },
+    store: { name: 'embedded', state: 'healthy', outlives: 'outlives a crash of the process' },
     components: [{ name: 'store', tier: 'required', state: 'healthy', reason: 'answers in 2 ms', since: startedAt, responseMs: 2 }],
     dependencies: [
       dependency('telegram', 'telegram-down', { calls: 412, p50Ms: 18, p95Ms: 61 }),

@@ -15,7 +15,7 @@ export function Top() {
         {shown === undefined ? null : (
           <span class="brand-more">
             {shown.version}
-            <span class="wide"> · {shown.instance} · {shown.store.name} store</span>
+            <span class="wide"> · {shown.instance} · {shown.store.name === 'none' ? 'no store' : `${shown.store.name} store`}</span>
           </span>
         )}
       </div>
