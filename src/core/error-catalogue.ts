@@ -22,7 +22,6 @@ const CATALOGUE = {
   HF_STOPPING: { failure: 'infra_error', retryable: true, operator: 'The instance is draining; send the work to another instance or wait for the restart.' },
   HF_CONFIG_INVALID: { failure: 'user_error', retryable: false, operator: 'Set every setting that the message lists, then start again.' },
   HF_INVARIANT: { failure: 'defect', retryable: false, operator: 'A belief of the code was wrong: report it with the log around this line.' },
-  HF_LISTENER_FAILED: { failure: 'defect', retryable: false, operator: 'An event listener threw; the call it listened to was not affected. Fix the listener.' },
   // guard
   HF_BREAKER_OPEN: { failure: 'dependency_error', retryable: true, operator: 'The dependency is failing and is left alone until the breaker tries again; follow its runbook.' },
   HF_TIMEOUT: { failure: 'dependency_error', retryable: true, operator: 'One attempt took longer than its timeout; look at the latency of the dependency.' },
