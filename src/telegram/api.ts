@@ -8,7 +8,7 @@
  */
 import type { Api, Transformer } from 'grammy'
 import { HoldfastError, type Effect, type Env } from '../core/index.ts'
-import { HttpStatusError, type Dependency } from '../guard/index.ts'
+import { HttpStatusError, type Attempt, type Dependency } from '../guard/index.ts'
 import { isHarmless, telegramError, type TelegramRefusal } from './errors.ts'
 
 export interface TelegramApiOptions {
@@ -50,19 +50,19 @@ export function telegramApi({ dependency, env, token, apiRoot = 'https://api.tel
     if (answer === undefined) throw new HttpStatusError(response, { what: `telegram ${method}`, now: env.now() })
     if (answer.ok) return answer
     if (answer.error_code >= 500) throw new HttpStatusError({ status: answer.error_code, headers: response.headers }, { what: `telegram ${method}`, now: env.now() })
-    if (isHarmless(method, answer)) return { ok: true, result: true }
-    const error = telegramError(method, answer)
-    if (error !== undefined) throw error
-    // Any other "no" is an answer about this request: no failure of Telegram's, and nothing that the breaker counts.
-    return answer
+    // A "no" is an answer about this request: no failure of Telegram's, and nothing that the breaker counts.
+    return isHarmless(method, answer) ? { ok: true, result: true } : answer
   }
   return {
     async call(method, payload, signal) {
       const effect = effectOf(method)
       const body = JSON.stringify(payload)
-      return effect === 'once'
-        ? dependency.call(method, { effect, ...(signal === undefined ? {} : { signal }) }, attempt => post(method, body, attempt.signal))
-        : dependency.call(method, { effect, ...(signal === undefined ? {} : { signal }) }, attempt => post(method, body, attempt.signal))
+      const caller = signal === undefined ? {} : { signal }
+      const work = (attempt: Attempt): Promise<TelegramAnswer> => post(method, body, attempt.signal)
+      const answer = await (effect === 'once' ? dependency.call(method, { effect, ...caller }, work) : dependency.call(method, { effect, ...caller }, work))
+      const error = answer.ok ? undefined : telegramError(method, answer)
+      if (error !== undefined) throw error
+      return answer
     },
   }
 }

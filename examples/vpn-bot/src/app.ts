@@ -78,6 +78,15 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   const finalise = finaliser({ hold, shop, notices: messages, adminIds: config.adminIds, paid: id => { provisioning.activateSoon(id) } })
   workers({ hold, shop, definitions, provisioning, cryptoPay, finalise })
 
+  // Also without customers: an outage shows before somebody pays, and a breaker closes again after it.
+  for (const [name, ping] of Object.entries({
+    'telegram-ping': (signal: AbortSignal) => telegram.call('getMe', {}, signal),
+    'crypto-pay-ping': (signal: AbortSignal) => cryptoPay.ping(signal),
+    'vpn-panel-ping': (signal: AbortSignal) => panel.ping(signal),
+  })) {
+    hold.health.check(name, { tier: 'degradable', every: '30s', timeout: '5s', check: ({ signal }) => ping(signal) })
+  }
+
   const bot = customersBot({
     hold, env, shop, notices: messages, switches, paymentInit: limits.paymentInit, cryptoPay, finalise,
     paymentProviderToken: config.paymentProviderToken, token: config.botToken, botInfo: botInfoOf(config.botToken),

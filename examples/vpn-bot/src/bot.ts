@@ -81,7 +81,7 @@ export function customersBot<Tx>(deps: BotDeps<Tx>): Bot {
   bot.on('message:refunded_payment', ctx => {
     const refund = ctx.message.refunded_payment
     const key = `card:${refund.telegram_payment_charge_id}`
-    hold.fact('payment.refunded', { severity: 'attention', key, runbook: 'payment-refunded', message: `charge ${key} of ${String(refund.total_amount)} ${refund.currency} (smallest units) was refunded` })
+    hold.fact('payment.refunded', { severity: 'warning', key, runbook: 'payment-refunded', message: `charge ${key} of ${String(refund.total_amount)} ${refund.currency} (smallest units) was refunded` })
   })
 
   // ---- what customers ask for

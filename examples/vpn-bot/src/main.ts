@@ -6,7 +6,7 @@
  */
 import { createWriteStream, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { HoldfastError, humanDuration, isHoldfastError, messageOf, realEnv } from 'holdfast/core'
+import { HoldfastError, humanDuration, isHoldfastError, realEnv } from 'holdfast/core'
 import { embedded } from 'holdfast/embedded'
 import type { HttpHandler } from 'holdfast/http'
 import { type Served, serve } from 'holdfast/http/node'
@@ -15,7 +15,7 @@ import { postgres } from 'holdfast/postgres'
 import type { Logger } from 'holdfast'
 import { createApp } from './app.ts'
 import { type Demo, startDemo } from './demo/demo.ts'
-import { readSettings, type Settings } from './settings.ts'
+import { LOOPBACK, readSettings, type Settings } from './settings.ts'
 import { createShop } from './shop/shop.ts'
 import { sqlRows } from './shop/sql.ts'
 
@@ -55,7 +55,7 @@ async function main(environment: NodeJS.ProcessEnv): Promise<void> {
   say('vpn-bot: starting')
   const beganAt = env.monotonic()
   const settings = readSettings(environment)
-  const loopback = ['127.0.0.1', 'localhost', '::1'].includes(settings.host)
+  const loopback = LOOPBACK.includes(settings.host)
   if (settings.bot === undefined && !loopback) {
     throw new HoldfastError('HF_CONFIG_INVALID', { message: `HOST is ${settings.host} and there are no credentials, but a demonstration is for this machine only. Leave HOST out, or set the credentials (examples/vpn-bot/README.md).` })
   }
@@ -125,8 +125,7 @@ function welcome({ url }: Served, settings: Settings, demo: Demo | undefined, to
 /** One sentence for what a person can put right; a stack only for what is our own fault. */
 function explain(error: unknown): { readonly text: string; readonly code: number } {
   if (!isHoldfastError(error) || error.failure === 'defect') return { text: `vpn-bot: this is a defect: ${error instanceof Error ? error.stack ?? error.message : String(error)}`, code: EXIT.defect }
-  const text = error.code === 'HF_CONFIG_INVALID' ? messageOf(error) : `${error.message}. ${error.operator}`
-  return { text: `vpn-bot cannot start: ${text}`, code: error.code === 'HF_CONFIG_INVALID' ? EXIT.settings : EXIT.unavailable }
+  return { text: `vpn-bot cannot start: ${error.message}`, code: error.code === 'HF_CONFIG_INVALID' ? EXIT.settings : EXIT.unavailable }
 }
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => { onSignal(signal) })

@@ -6,7 +6,7 @@
  * that was overtaken records nothing, and a delivery message commits with the record of its key.
  */
 import type { DurableHoldfast } from 'holdfast'
-import { HoldfastError, messageOf } from 'holdfast/core'
+import { HoldfastError, humanDuration, messageOf } from 'holdfast/core'
 import type { Dependency } from 'holdfast/guard'
 import { z } from 'zod'
 import type { Notices } from './notices.ts'
@@ -22,6 +22,13 @@ const Removal = z.object({ id: z.string(), generation: z.number().int() })
 
 /** Nobody else looks at the same subscription for so long; a run that died is taken up by recovery before. */
 const CLAIM_MS = 120_000
+/**
+ * A panel that is away is nobody's fault: a run goes on for most of a day before it wants a person, and looks often
+ * enough to deliver soon after the panel is back. Refusals by the open breaker don't count.
+ */
+const PATIENCE = { attempts: 1_000, backoffMax: '60s' } as const
+/** A customer who has paid and waits longer than this is told to a person. */
+const DELAYED_MS = 30 * 60_000
 /** Activations begun at once by fresh payments; what is more waits for the worker. */
 const AT_ONCE_MAX = 20
 
@@ -54,7 +61,7 @@ export interface ProvisioningDeps<Tx> {
 
 export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, adminIds, allowed }: ProvisioningDeps<Tx>): Provisioning {
   const provision = hold.saga('provision', {
-    version: 1, input: Wanted, runbook: 'provisioning-stuck', backoffMax: '30s',
+    version: 1, input: Wanted, runbook: 'provisioning-stuck', ...PATIENCE,
     run: async (step, wanted) => {
       const username = panelUsername(wanted)
       const made = await step('ensure-user', {
@@ -87,7 +94,7 @@ export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, 
   })
 
   const removeKey = hold.saga('remove-key', {
-    version: 1, input: Removal, runbook: 'removal-stuck', backoffMax: '30s',
+    version: 1, input: Removal, runbook: 'removal-stuck', ...PATIENCE,
     run: async (step, removal) => {
       await step('remove-user', { effect: 'idempotent', run: ({ signal }) => panel.removeUser(panelUsername(removal), signal) })
       // Only now: a status that ran ahead of the panel would leave a key that works and that nobody knows of.
@@ -109,6 +116,10 @@ export function provisioning<Tx>({ hold, shop, panel, panelDependency, notices, 
     const claimed = await hold.transaction('shop.claim-activation', tx => shop.claimActivation(tx, id, CLAIM_MS))
     if (claimed === undefined) return 'nothing'
     const { generation, revision, runs: run, expiresAt } = claimed
+    const waitedMs = claimed.claimedUntil - CLAIM_MS - claimed.pendingSince
+    if (waitedMs > DELAYED_MS) {
+      hold.fact('activation.delayed', { severity: 'attention', key: id, runbook: 'activation-stuck', message: `customer ${claimed.customerId} has paid and has waited for the key for ${humanDuration(waitedMs)}` })
+    }
     const result = await provision.start(`${id}:r${String(revision)}:${String(run)}`, { id, generation, revision, run, expiresAt })
     switch (result.outcome) {
       case 'done':

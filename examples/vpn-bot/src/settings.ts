@@ -2,7 +2,7 @@
  * The settings of the bot, and which of three ways it starts: against the real world, or (with no credentials at all) as
  * a demonstration against simulators. Some credentials and not others is neither, and is refused with what is missing.
  */
-import { HoldfastError } from 'holdfast/core'
+import { HoldfastError, isHoldfastError } from 'holdfast/core'
 import { config, integer, list, secret, text, url } from 'holdfast/config'
 
 const SPEC = {
@@ -25,6 +25,8 @@ const SPEC = {
 
 /** Without one of these the real world cannot be served. */
 const CREDENTIALS = ['BOT_TOKEN', 'TELEGRAM_WEBHOOK_SECRET', 'CRYPTO_PAY_TOKEN', 'PAYMENT_PROVIDER_TOKEN', 'VPN_PANEL_URL', 'VPN_PANEL_TOKEN', 'ADMIN_IDS', 'PUBLIC_URL'] as const
+
+export const LOOPBACK: readonly string[] = ['127.0.0.1', 'localhost', '::1']
 
 /** What the app needs to know about the partners. */
 export interface BotConfig {
@@ -56,18 +58,11 @@ export interface Settings {
 /** @throws HF_CONFIG_INVALID naming everything that is wrong or missing, each with its remedy */
 export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
   const given = CREDENTIALS.filter(name => (environment[name]?.trim() ?? '') !== '')
-  const { values, secrets } = config(SPEC, environment, {
-    prefixes: ['BOT_', 'TELEGRAM_', 'CRYPTO_PAY_', 'VPN_PANEL_', 'PAYMENT_', 'ADMIN_'],
-    check: [({ HOST: host, CONSOLE_TOKEN: token }) => (['127.0.0.1', 'localhost', '::1'].includes(String(host)) || token !== undefined ? undefined : `CONSOLE_TOKEN is missing: HOST is ${String(host)}, so the console would be open to others (${SPEC.CONSOLE_TOKEN.remedy ?? ''})`)],
-  })
+  // One credential means that the real world is wanted, and then each of them is required.
+  const spec = given.length === 0 ? SPEC : { ...SPEC, ...Object.fromEntries(CREDENTIALS.map(name => [name, { ...SPEC[name], required: true }])) }
+  const { values, secrets } = read(spec, environment, given.length > 0)
   const common = { databaseUrl: values.DATABASE_URL, dataDir: values.DATA_DIR, port: values.PORT, host: values.HOST, consoleToken: values.CONSOLE_TOKEN?.reveal(), secrets }
   if (given.length === 0) return { ...common, bot: undefined }
-  const missing = CREDENTIALS.filter(name => !given.includes(name))
-  if (missing.length > 0) {
-    throw new HoldfastError('HF_CONFIG_INVALID', {
-      message: `Some credentials are set (${given.join(', ')}) and others are missing:\n${missing.map(name => `  - ${name} (${SPEC[name].remedy ?? ''})`).join('\n')}\nSet them all, or none for a demonstration against simulators.`,
-    })
-  }
   return {
     ...common,
     bot: {
@@ -75,5 +70,17 @@ export function readSettings(environment: Readonly<Record<string, string | undef
       cryptoPayToken: values.CRYPTO_PAY_TOKEN?.reveal() ?? '', cryptoPayUrl: values.CRYPTO_PAY_URL, paymentProviderToken: values.PAYMENT_PROVIDER_TOKEN?.reveal() ?? '',
       panelUrl: values.VPN_PANEL_URL ?? '', panelToken: values.VPN_PANEL_TOKEN?.reveal() ?? '', adminIds: values.ADMIN_IDS ?? [],
     },
+  }
+}
+
+function read(spec: typeof SPEC, environment: Readonly<Record<string, string | undefined>>, real: boolean): ReturnType<typeof config<typeof SPEC>> {
+  try {
+    return config(spec, environment, {
+      prefixes: ['BOT_', 'TELEGRAM_', 'CRYPTO_PAY_', 'VPN_PANEL_', 'PAYMENT_', 'ADMIN_'],
+      check: [({ HOST: host, CONSOLE_TOKEN: token }) => (LOOPBACK.includes(String(host)) || token !== undefined ? undefined : `CONSOLE_TOKEN is missing: HOST is ${String(host)}, so the console would be open to others (${SPEC.CONSOLE_TOKEN.remedy ?? ''})`)],
+    })
+  } catch (error) {
+    if (!real || !isHoldfastError(error)) throw error
+    throw new HoldfastError('HF_CONFIG_INVALID', { message: `${error.message}\nSet all credentials, or none of them for a demonstration against simulators.`, cause: error })
   }
 }
