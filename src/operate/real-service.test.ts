@@ -1,9 +1,10 @@
 /**
- * The edge and the operators' API on a real service (no store, simulated time): nothing here is faked but time.
+ * The edge and the operators' API on a real service (without a store and with one in memory, simulated time): nothing here is faked but time.
  */
 import { describe, expect, it } from 'vitest'
 import { createHoldfast, type Holdfast } from '../app/index.ts'
 import { combine, probes } from '../http/index.ts'
+import { memory } from '../store/memory/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { operate, operatorClient, type OperatorClient, type StreamMessage } from './index.ts'
 
@@ -18,9 +19,10 @@ interface World {
   readonly soon: <T>(work: Promise<T>) => Promise<T>
 }
 
-async function started(): Promise<World> {
+async function started(store: 'no store' | 'memory'): Promise<World> {
   const env = simulatedEnv()
-  const hold = createHoldfast({ service: 'shop', env, environment: {}, log: 'silent' })
+  const options = { service: 'shop', env, environment: {}, log: 'silent' } as const
+  const hold: Holdfast = store === 'memory' ? createHoldfast({ ...options, store: memory() }) : createHoldfast(options)
   hold.flags({ payments: { default: true, whenOff: 'Customers are told that payments are paused', runbook: 'payments-paused' } })
   const panel = hold.dependency('panel', { tier: 'degradable', runbook: 'panel-down', deadline: '5s', timeout: '2s', retry: { attempts: 1 }, breaker: { failures: 2, openFor: '30s', closeAfter: 1 } })
   const handler = combine([probes(hold, { version: '1.2.3' }), operate(hold)], { events: hold.events })
@@ -41,9 +43,9 @@ async function started(): Promise<World> {
   }
 }
 
-describe('a real service', () => {
+describe.each(['no store', 'memory'] as const)('a real service with %s', store => {
   it('is ready, says so to probes, and shows itself to the client', async () => {
-    const { get, client, hold, soon } = await started()
+    const { get, client, hold, soon } = await started(store)
     expect(await (await get('/readyz')).json()).toMatchObject({ status: 'ready', service: 'shop' })
     expect(await (await get('/health/check')).json()).toMatchObject({ status: 'healthy', breakers: { open: 0 } })
     expect(await (await get('/metrics')).text()).toMatch(/^# /m)
@@ -53,7 +55,7 @@ describe('a real service', () => {
   })
 
   it('is switched by a command, with its reason on the page', async () => {
-    const { client, hold, soon } = await started()
+    const { client, hold, soon } = await started(store)
     await soon(client.command('flag.set', { target: 'payments', args: { on: false, for: '30m' }, reason: 'panel is down' }))
     const [flag] = (await soon(client.status())).flags
     expect(flag).toMatchObject({ on: false, override: { by: 'cli:alice', reason: 'panel is down' } })
@@ -64,7 +66,7 @@ describe('a real service', () => {
   })
 
   it('is degraded and still ready while a breaker is open, and the stream tells it', async () => {
-    const { env, hold, client, panel, get, soon } = await started()
+    const { env, hold, client, panel, get, soon } = await started(store)
     const seen: StreamMessage[] = []
     const stop = new AbortController()
     const following = (async () => {
