@@ -28,6 +28,6 @@ export default tseslint.config(
     },
   },
   { files: ['src/**/*.ts', 'simulators/**/*.ts', 'examples/*/src/**/*.ts'], ignores: ['**/*.test.ts', 'src/core/env.ts', 'src/testing/simulated-env.ts'], rules: { 'no-restricted-syntax': ['error', ...ENV_ONLY] } },
-  { files: ['scripts/**', 'src/cli/**', 'examples/*/src/main.ts', 'simulators/main.ts', 'test/**', '**/*.test.ts'], rules: { 'no-console': 'off' } },
+  { files: ['scripts/**', 'src/cli/**', 'examples/*/src/**/main.ts', 'examples/*/src/{drill,soak,crash,schedules,demo}/**', 'simulators/main.ts', 'test/**', '**/*.test.ts'], rules: { 'no-console': 'off' } },
   { files: ['**/*.mjs', '**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
 )

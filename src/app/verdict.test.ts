@@ -17,7 +17,8 @@ describe('the verdict', () => {
   })
 
   it('does not say the same dependency twice when its health component is degraded too', () => {
-    const components = [{ name: 'vpn-panel', tier: 'degradable', state: 'degraded', reason: 'breaker open', since: 0 }] as const
+    const component = { tier: 'degradable', state: 'degraded', reason: 'breaker open', since: 0 } as const
+    const components = [{ ...component, name: 'vpn-panel' }, { ...component, name: 'vpn-panel-ping' }]
     expect(verdictOf({ ...well, state: 'degraded', dependencies: [panel], components }).sentence.match(/vpn-panel/g)).toHaveLength(1)
   })
 

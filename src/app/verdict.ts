@@ -45,7 +45,9 @@ function troubles(facts: VerdictFacts): string[] {
     sentences.push(breakerSentence(dependency))
   }
   for (const component of facts.components) {
-    if (said.has(component.name) || component.state === 'healthy' || component.state === 'not-configured') continue
+    // `vpn-panel-ping` is a look at `vpn-panel`, which was said already.
+    const isSaid = [...said].some(name => component.name === name || component.name.startsWith(`${name}-`))
+    if (isSaid || component.state === 'healthy' || component.state === 'not-configured') continue
     sentences.push(`${component.name} is ${component.state}: ${component.reason}.`)
   }
   return sentences
