@@ -76,7 +76,7 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   const messages = notices(hold.outbox)
   const provisioning = provisioningOf({ hold, shop, panel, panelDependency: definitions.vpnPanel, notices: messages, adminIds: config.adminIds, allowed: () => switches.vpnProvisioning.on && !stopping })
   const finalise = finaliser({ hold, shop, notices: messages, adminIds: config.adminIds, paid: id => { provisioning.activateSoon(id) } })
-  workers({ hold, shop, definitions, provisioning, cryptoPay, finalise })
+  workers({ hold, shop, definitions, provisioning, cryptoPay, panel, finalise })
 
   // Also without customers: an outage shows before somebody pays, and a breaker closes again after it.
   for (const [name, ping] of Object.entries({

@@ -344,6 +344,40 @@ describe('the panel', () => {
   })
 })
 
+describe('the panel and the books', () => {
+  it('that lost a key gets it again, and the customer is not written to twice', async () => {
+    const bench = await open()
+    await buyByCard(bench)
+    const before = bench.outside.panel.keys()[0]
+    bench.outside.panel.restart({ loseLast: 1 })
+    expect(keys(bench)).toEqual([])
+    await bench.outside.env.advance('11m')
+    expect(bench.outside.panel.keys()[0]?.links).toEqual(before?.links)
+    expect(bench.outside.deliveries(42)).toBe(1)
+    await expectAtRest(bench)
+  })
+
+  it('agree again after a creation that arrived after its removal', async () => {
+    const bench = await open()
+    await buyByCard(bench)
+    const username = keys(bench)[0] ?? ''
+    bench.bot.env.jump(31 * 86_400_000)
+    await bench.outside.env.advance('2m')
+    bench.outside.panel.put({ username })
+    await bench.outside.env.advance('11m')
+    await expectAtRest(bench)
+  })
+
+  it('of a stranger are left alone, and a person is told', async () => {
+    const bench = await open()
+    bench.outside.panel.put({ username: 'sub_0123456789abcdef_g1' })
+    bench.outside.panel.put({ username: 'somebody_elses' })
+    await bench.outside.env.advance('11m')
+    expect(keys(bench)).toEqual(['sub_0123456789abcdef_g1', 'somebody_elses'])
+    expect(bench.facts).toContain('panel.differs')
+  })
+})
+
 describe('the end of a subscription', () => {
   it('removes the key, and only then says so', async () => {
     const bench = await open()

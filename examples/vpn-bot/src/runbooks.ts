@@ -52,6 +52,10 @@ export const runbooks = {
     title: 'Crypto payments are not being reconciled', when: 'The reconciler fails. A payment whose webhook was lost stays unknown until it works again.', safeToRetry: true,
     steps: ['Follow crypto-pay-down.', 'Paid invoices are found however old the gap is, as far back as Crypto Pay lists them.'],
   },
+  'panel-differs': {
+    title: 'The panel and the books differ', when: 'Keys are on the panel that the books do not know, or many that are over in the books. Nothing of it is deleted by itself.', safeToRetry: true,
+    steps: ['Was the database restored from a backup, or is it another one? Then the panel is right: do not delete anything.', 'Otherwise delete the keys by hand on the panel.'],
+  },
   // ---- sagas
   'provisioning-stuck': {
     title: 'A provisioning run needs a person', when: 'A run can neither be finished nor undone.', safeToRetry: true,

@@ -7,7 +7,9 @@ import { humanDuration } from 'holdfast/core'
 import type { Definitions } from './definitions.ts'
 import type { Finalise } from './finalise.ts'
 import { chargeOf, type CryptoPay, type Invoice } from './partners/crypto-pay.ts'
+import type { VpnPanel } from './partners/vpn-panel.ts'
 import type { Provisioning } from './provisioning.ts'
+import { panelUsername, subscriptionIn } from './shop/ids.ts'
 import type { Shop } from './shop/shop.ts'
 import { DAY_MS, paymentKey } from './shop/types.ts'
 
@@ -17,6 +19,7 @@ export interface WorkerDeps<Tx> {
   readonly definitions: Definitions
   readonly provisioning: Provisioning
   readonly cryptoPay: CryptoPay
+  readonly panel: VpnPanel
   readonly finalise: Finalise
 }
 
@@ -26,8 +29,12 @@ const WATCHED_AT_ONCE = 100
 /** The reconciler reads this many of the newest paid invoices, page by page, until a page brings nothing new. */
 const RECONCILED_PER_PAGE = 100
 const RECONCILED_PAGES_MAX = 10
+const PANEL_PAGE = 200
+const PANEL_USERS_MAX = 100_000
+/** More keys than this that nobody should have are not a leftover of a crash but a mistake, perhaps in our books. */
+const LEFTOVERS_MAX = 10
 
-export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, finalise }: WorkerDeps<Tx>): void {
+export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, panel, finalise }: WorkerDeps<Tx>): void {
   const { switches, vpnPanel, cryptoPay: cryptoDependency } = definitions
 
   hold.worker('activation', {
@@ -84,6 +91,50 @@ export function workers<Tx>({ hold, shop, definitions, provisioning, cryptoPay, 
         if (paid.length < RECONCILED_PER_PAGE || unsettled.size === 0) return
       }
       degraded(`more than ${String(RECONCILED_PAGES_MAX * RECONCILED_PER_PAGE)} paid invoices were new; the rest follows in ${humanDuration(300_000)}`)
+    },
+  })
+
+  hold.worker('panel-reconciler', {
+    every: '600s', safeSleep: '15s', runbook: 'panel-differs',
+    needs: [switches.backgroundWorkers, switches.vpnProvisioning, vpnPanel, 'not-unavailable', 'leader'],
+    maxAttempts: 100,
+    run: async ({ each, degraded }) => {
+      const there = new Set<string>()
+      for (let offset = 0; offset < PANEL_USERS_MAX; offset += PANEL_PAGE) {
+        const page = await panel.list({ offset, limit: PANEL_PAGE })
+        for (const username of page.usernames) there.add(username)
+        if (page.usernames.length < PANEL_PAGE) break
+      }
+
+      // What is paid for and not there: the panel was restored from a backup, or somebody deleted it.
+      for (let after: string | undefined = ''; after !== undefined;) {
+        const cursor: string = after
+        const active = await hold.transaction('shop.active-after', tx => shop.activeAfter(tx, cursor, PANEL_PAGE))
+        await each(active.filter(item => !there.has(panelUsername(item))), item => `lost ${item.id}`, async item => {
+          // One that was activated after the list was read is made again, too: that finds it and changes nothing.
+          if (await hold.transaction('shop.reactivate', tx => shop.reactivate(tx, item))) await provisioning.activate(item.id)
+        })
+        after = active.length < PANEL_PAGE ? undefined : active.at(-1)?.id
+      }
+
+      // What is there and over in our books: a creation that arrived after its removal. Names that our books don't know are left alone.
+      const ours = [...there].flatMap(username => { const found = subscriptionIn(username); return found === undefined ? [] : [{ username, ...found }] })
+      const leftovers: string[] = []
+      let strangers = 0
+      for (let start = 0; start < ours.length; start += PANEL_PAGE) {
+        await hold.transaction('shop.compare-panel', async tx => {
+          for (const { username, id, generation } of ours.slice(start, start + PANEL_PAGE)) {
+            const known = await shop.subscription(tx, id)
+            if (known === undefined || generation > known.generation) strangers += 1
+            else if (generation < known.generation || known.status === 'expired' || known.status === 'revoked') leftovers.push(username)
+          }
+        }, { conflictRetries: 0 })
+      }
+      if (strangers > 0 || leftovers.length > LEFTOVERS_MAX) {
+        hold.fact('panel.differs', { severity: 'attention', key: 'panel', runbook: 'panel-differs', message: `the panel has ${String(strangers)} keys that the books do not know and ${String(leftovers.length)} that are over in the books` })
+        degraded(`${String(strangers)} keys are not in the books`)
+      }
+      if (leftovers.length <= LEFTOVERS_MAX) await each(leftovers, username => `leftover ${username}`, username => panel.removeUser(username))
     },
   })
 }

@@ -234,6 +234,19 @@ export function describeShop<Tx>(name: string, open: () => Promise<Bench<Tx>>): 
         await expectBooksInOrder(true)
       })
 
+      it('is begun anew when the panel has lost the key, under another name, and delivers nothing again', async () => {
+        await paid()
+        await activate()
+        const before = await mine()
+        expect((await run(tx => shop.activeAfter(tx, '', 10))).map(item => item.id)).toEqual([before.id])
+        expect(await run(tx => shop.activeAfter(tx, before.id, 10))).toEqual([])
+        expect(await run(tx => shop.reactivate(tx, before))).toBe(true)
+        expect(await run(tx => shop.reactivate(tx, before))).toBe(false)
+        expect(await mine()).toMatchObject({ status: 'pending_activation', generation: 1, runs: before.runs + 1, key: before.key })
+        expect(await activate()).toMatchObject({ outcome: 'activated', orderIds: [] })
+        await expectBooksInOrder(true)
+      })
+
       it('waits for a person after five definite refusals, and goes on when told to', async () => {
         await paid()
         const id = subscriptionIdOf(anna.id)

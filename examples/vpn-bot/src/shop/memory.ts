@@ -69,6 +69,8 @@ export const memoryRows: Rows<MemoryTx> = {
       .filter(item => ((item.status === 'active' || (item.status === 'activation_failed' && item.key !== null)) && item.expiresAt <= now) || ((item.status === 'expiring' || item.status === 'revoking') && item.claimedUntil <= now))
       .sort((a, b) => a.expiresAt - b.expiresAt).slice(0, limit).map(item => item.id),
 
+  activeAfter: async (tx, afterId, limit) => values(subscriptions(tx)).filter(item => item.status === 'active' && item.id > afterId).sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit),
+
   snapshot: async tx => ({
     customers: values(customers(tx)), orders: values(orders(tx)), payments: values(payments(tx)), subscriptions: values(subscriptions(tx)), ledger: values(ledger(tx)),
   }),

@@ -46,6 +46,9 @@ export interface Rows<Tx> {
   /** Over by time, or being removed with nobody at it; oldest end first. */
   removalsDue(tx: Tx, now: number, limit: number): Promise<readonly string[]>
 
+  /** Active ones in order of their ids, after `afterId`. */
+  activeAfter(tx: Tx, afterId: string, limit: number): Promise<readonly Subscription[]>
+
   /** Everything, for invariants in tests and drills. */
   snapshot(tx: Tx): Promise<Snapshot>
   /** Rows by status, for an operator. */

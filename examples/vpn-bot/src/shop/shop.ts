@@ -80,6 +80,10 @@ export interface Shop<Tx> {
   /** Marks the subscription for removal whatever it paid for. */
   revoke(tx: Tx, customerId: string): Promise<'revoking' | 'already' | 'nothing'>
 
+  activeAfter(tx: Tx, afterId: string, limit: number): Promise<readonly Subscription[]>
+  /** The panel has lost the key of an active subscription: it is to be made again. False when it is none (any more). */
+  reactivate(tx: Tx, lost: { readonly id: string; readonly generation: number }): Promise<boolean>
+
   snapshot(tx: Tx): Promise<Snapshot>
   counts(tx: Tx): ReturnType<Rows<Tx>['counts']>
 }
@@ -259,6 +263,14 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       const now = await rows.now(tx)
       await rows.saveSubscription(tx, { ...before, status: 'revoking', expiresAt: Math.min(before.expiresAt, now), claimedUntil: 0 })
       return 'revoking'
+    },
+
+    activeAfter: (tx, afterId, limit) => rows.activeAfter(tx, afterId, limit),
+    async reactivate(tx, { id, generation }) {
+      const before = await rows.lockSubscription(tx, id)
+      if (before?.status !== 'active' || before.generation !== generation) return false
+      await rows.saveSubscription(tx, pending(before, await rows.now(tx)))
+      return true
     },
 
     snapshot: tx => rows.snapshot(tx),

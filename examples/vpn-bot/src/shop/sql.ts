@@ -123,6 +123,10 @@ export const sqlRows: Rows<SqlTx> = {
     `SELECT id FROM shop.subscription
      WHERE ((status = 'active' OR (status = 'activation_failed' AND key IS NOT NULL)) AND expires_at <= $1) OR (status IN ('expiring', 'revoking') AND claimed_until <= $1) ORDER BY expires_at, id LIMIT $2`, [at(now), limit]), row => row.id),
 
+  // The primary key. Ids are lower-case hexadecimal: every collation orders them alike.
+  activeAfter: (tx, afterId, limit) => many(tx.query<SubscriptionRow>(
+    `SELECT * FROM shop.subscription WHERE status = 'active' AND id > $1 ORDER BY id LIMIT $2`, [afterId, limit]), toSubscription),
+
   snapshot: async tx => ({
     customers: await many(tx.query<CustomerRow>('SELECT * FROM shop.customer ORDER BY id'), toCustomer),
     orders: await many(tx.query<OrderRow>('SELECT * FROM shop.orders ORDER BY created_at, id'), toOrder),
