@@ -58,6 +58,11 @@ export function statusOf(error: unknown): number | undefined {
   return undefined
 }
 
+/** One of our own guards said no before a byte left the process: that says nothing about the other side, so it is no try of it. */
+export function isOwnRefusal(error: unknown): boolean {
+  return isHoldfastError(error) && REFUSED_BEFORE_SENDING.has(error.code) && failureVerdict(error) === 'not-applied'
+}
+
 /** Says, from inside an outside step or call, that it surely did not happen and will not when tried again. */
 export function refuse(message: string, options: { readonly cause?: unknown } = {}): HoldfastError {
   return new HoldfastError('HF_REFUSED', { message, ...(options.cause === undefined ? {} : { cause: options.cause }), context: { applied: false } })

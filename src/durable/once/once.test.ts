@@ -183,6 +183,19 @@ describe.each(testStores)('once on $name', store => {
       expect(await completed()).toBe(1)
     })
 
+    it('stays unknown when the look-up itself is refused: that says nothing about the effect', async () => {
+      let calls = 0
+      let lookups = 0
+      const pay = outside(world.kit(), async () => { calls += 1; throw hangUp() }, { verify: async () => {
+        if (++lookups === 1) throw Object.assign(new Error('no such page'), { status: 404 })
+        return { happened: true, value: { ref: 'found' } }
+      } })
+      await pay(p)
+      expect(await pay(p)).toEqual({ outcome: 'unknown' })
+      expect(await pay(p)).toEqual({ outcome: 'done', value: { ref: 'found' } })
+      expect(calls).toBe(1)
+    })
+
     it('is not released by "not this time" while an earlier attempt may have happened', async () => {
       const failures = [hangUp(), unreachable()]
       const pay = outside(world.kit(), async () => { throw failures.shift() ?? unreachable() }, 'retry')

@@ -11,7 +11,7 @@ import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
 import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { oncePort, outcomeOf, refuseOtherInput } from './outcome.ts'
-import { ONCE_DEFAULTS, type OnceOutcome, type OutsideOnce, type Prepared } from './types.ts'
+import { ONCE_DEFAULTS, type OnceOutcome, type OutsideOnce, type Prepared, type Verified } from './types.ts'
 
 /** A sweep leaves what has just failed alone for so long. */
 const SETTLE_AFTER_MS = 30_000
@@ -82,10 +82,18 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
     const context = { key: sha256(`once:${name}:${prepared.key}`), signal }
     /** False while an earlier holder's attempt may still turn out to have happened. */
     let clean = !maybe
+    let found: Verified<R> | undefined
+    if (maybe && typeof options.onUnknown === 'object') {
+      try {
+        found = await options.onUnknown.verify(prepared.decoded, context)
+      } catch (error) {
+        // A look-up that was refused says nothing about what it looked for.
+        return unsettled(prepared, fence, keepAlive, error)
+      }
+      if (!found.happened) clean = true
+    }
     let value: R
     try {
-      const found = maybe && typeof options.onUnknown === 'object' ? await options.onUnknown.verify(prepared.decoded, context) : undefined
-      if (found?.happened === false) clean = true
       value = found?.happened === true ? found.value : await options.call(prepared.decoded, context)
     } catch (error) {
       return failed(prepared, fence, clean, keepAlive, error)
@@ -112,6 +120,11 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
       if (!clean) kit.events.emit('once.settled', { once: name, key: prepared.key, as: 'released' })
       throw error
     }
+    return unsettled(prepared, fence, keepAlive, error)
+  }
+
+  async function unsettled(prepared: Prepared<I>, fence: number, keepAlive: KeepAlive, error: unknown): Promise<OnceOutcome<R>> {
+    if (keepAlive.signal.aborted) return { outcome: 'in-progress', retryAfterMs: COMPLETE_PAUSE_MS }
     await markUnknown(prepared, fence, error)
     return { outcome: 'unknown' }
   }

@@ -6,12 +6,13 @@
  * function catches what `step` threw.
  */
 import { checkInput, decodeJson, encodeJson, HoldfastError, isHoldfastError, messageOf, type Json } from '../../core/index.ts'
-import { failureVerdict, retryAfterOf } from '../failure.ts'
+import { failureVerdict, isOwnRefusal, retryAfterOf, type FailureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import { leaseLost, type KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
 import type { RunKey, RunRow, SagaPort, StepRow, StepState } from './port.ts'
-import type { LocalStep, OutsideStep, SagaOptions, SagaOutcome, Step, StepContext } from './types.ts'
+import type { Verified } from '../once/types.ts'
+import type { LocalStep, OutsideStep, SagaOptions, SagaOutcome, StepContext } from './types.ts'
 
 export interface Resolved {
   readonly attempts: number
@@ -27,7 +28,7 @@ type Ending =
   /** A step surely failed: what was done is undone. */
   | { readonly kind: 'failed'; readonly reason: string }
   /** To be gone on with later. */
-  | { readonly kind: 'later'; readonly reason: string; readonly retryAfterMs: number | undefined; /** The step may have happened. */ readonly maybe: boolean }
+  | { readonly kind: 'later'; readonly reason: string; readonly retryAfterMs: number | undefined; /** It was a failed try. */ readonly counts: boolean }
   | { readonly kind: 'needs-human'; readonly reason: string }
   /** Every step that was done is known; for the way back. */
   | { readonly kind: 'collected' }
@@ -44,6 +45,9 @@ interface Done {
 
 /** A peer that asks for a longer wait is asked again after this. */
 const WAIT_MAX_MS = 300_000
+/** A store that is briefly away is asked again before a turn is lost. */
+const RECORD_ATTEMPTS = 3
+const RECORD_PAUSE_MS = 200
 
 export class Execution<In, I, R extends Json | void, Tx> {
   readonly #name: string
@@ -60,6 +64,9 @@ export class Execution<In, I, R extends Json | void, Tx> {
   readonly #names = new Set<string>()
   #seq = 0
   #busy = false
+  /** Settles, never rejects, when no step that was begun is at work any more. */
+  #active: Promise<unknown> = Promise.resolve()
+  #returned = false
   #ending: Ending | undefined
   /** Ended in this process, not recorded yet. */
   #unrecorded: readonly StepRow[] = []
@@ -83,18 +90,40 @@ export class Execution<In, I, R extends Json | void, Tx> {
     let value: R | undefined
     try {
       const input = await checkInput(this.#options.input, decodeJson<unknown>(this.#run.input), `saga ${this.#name}`)
-      value = await this.#options.run(this.#step as Step<Tx>, input)
+      value = await this.#options.run(this.#step, input)
     } catch (error) {
       this.#ending ??= { kind: 'failed', reason: messageOf(error) }
     }
-    if (this.#ending === undefined && this.#steps.length > this.#seq) this.#diverged(`the journal has ${String(this.#steps.length)} steps, the code ${String(this.#seq)}`)
+    await this.#letGo()
+    // A function that fails before it has reached what is recorded does not know what there is to undo.
+    const left = this.#steps.length - this.#seq
+    if (left > 0 && (this.#ending === undefined || (forward && this.#ending.kind === 'failed'))) {
+      this.#diverged(`the journal has ${String(this.#steps.length)} steps, the code reaches ${String(this.#seq)}${this.#ending === undefined ? '' : `: ${this.#ending.reason}`}`)
+    }
     if (!forward) return this.#wayBack()
     return this.#ending === undefined ? this.#finish(value) : this.#end(this.#ending)
   }
 
+  /** Steps that the function did not wait for: their end is waited for, so that it is recorded or undone like any other. */
+  async #letGo(): Promise<void> {
+    for (let waited: unknown; waited !== this.#active;) {
+      waited = this.#active
+      await waited
+    }
+    this.#returned = true
+  }
+
   /** Typed for users by `Step`. */
-  readonly #step = async (name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>): Promise<Json> => {
-    if (this.#ending !== undefined) throw this.#over()
+  readonly #step = (name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>): Promise<Json> => {
+    const running = this.#take(name, step)
+    // What it came to is in `#ending`, also where the function lets go of the promise.
+    const settled = running.then(() => undefined, () => undefined)
+    this.#active = Promise.all([this.#active, settled])
+    return running
+  }
+
+  async #take(name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>): Promise<Json> {
+    if (this.#ending !== undefined || this.#returned) throw this.#over()
     if (this.#busy) return this.#stop({ kind: 'failed', reason: `step ${name} was begun before the one before it ended; steps run one after another` })
     if (this.#names.has(name)) return this.#stop({ kind: 'failed', reason: `two steps are called ${name}; their keys would be the same` })
     this.#names.add(name)
@@ -150,7 +179,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
     } catch (error) {
       if (isLost(error)) return this.#stop({ kind: 'lost' })
       // Rolled back, or found out from the journal: either way nothing is guessed.
-      if (isStoreTrouble(error)) return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: undefined, maybe: false })
+      if (isStoreTrouble(error)) return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: undefined, counts: false })
       if (recording) return this.#stop({ kind: 'away', error })
       return this.#fail(name, error, 'failed')
     }
@@ -159,16 +188,22 @@ export class Execution<In, I, R extends Json | void, Tx> {
   async #outside(seq: number, name: string, step: OutsideStep<Json>, maybe: boolean): Promise<string> {
     const context = { key: sha256(`saga:${this.#name}:${this.#key.id}:${name}`), signal: this.#keepAlive.signal }
     if (!maybe) await this.#record('saga.intent', [{ seq, name, state: 'intent', output: null }])
-    let clean = !maybe
+    if (!this.#keepAlive.held) return this.#stop({ kind: 'lost' })
+    let found: Verified<Json> | undefined
+    if (maybe && step.effect === 'once') {
+      if (step.verify === 'hold') return this.#fail(name, new Error('whether it happened is not known'), 'needs-human')
+      try {
+        found = await step.verify(context)
+      } catch (error) {
+        // A look-up that was refused says nothing about what it looked for.
+        return this.#stepFailed(seq, name, step, false, error, 'ambiguous')
+      }
+    }
     let value: Json
     try {
-      if (maybe && step.effect === 'once' && step.verify === 'hold') return await this.#fail(name, new Error('whether it happened is not known'), 'needs-human')
-      const found = maybe && step.effect === 'once' && step.verify !== 'hold' ? await step.verify(context) : undefined
-      if (found?.happened === false) clean = true
       value = found?.happened === true ? found.value : await step.run(context)
     } catch (error) {
-      if (this.#ending !== undefined) throw error
-      return this.#stepFailed(seq, name, step, clean, error)
+      return this.#stepFailed(seq, name, step, !maybe || found?.happened === false, error, failureVerdict(error))
     }
     let output: string
     try {
@@ -180,18 +215,18 @@ export class Execution<In, I, R extends Json | void, Tx> {
     return output
   }
 
-  async #stepFailed(seq: number, name: string, step: OutsideStep<Json>, clean: boolean, error: unknown): Promise<never> {
+  #stepFailed(seq: number, name: string, step: OutsideStep<Json>, clean: boolean, error: unknown, verdict: FailureVerdict): never {
     if (this.#keepAlive.signal.aborted) return this.#stop({ kind: 'lost' })
-    const verdict = failureVerdict(error)
     // "Not this time" says nothing about an earlier attempt; "refused", under the same key, does.
     const surelyNot = verdict === 'refused' || (verdict === 'not-applied' && clean)
     if (surelyNot) this.#unrecorded = [{ seq, name, state: 'clear', output: null }]
     if (verdict === 'refused') return this.#fail(name, error, 'failed')
     if (!surelyNot && step.effect === 'once' && step.verify === 'hold') return this.#fail(name, error, 'needs-human')
-    const givenUp = this.#run.attempts + 1 >= this.#resolved.attempts && this.#run.ageMs >= this.#resolved.giveUpAfterMs
+    const counts = !isOwnRefusal(error)
+    const givenUp = counts && this.#run.attempts + 1 >= this.#resolved.attempts && this.#run.ageMs >= this.#resolved.giveUpAfterMs
     if (givenUp) return this.#fail(name, error, surelyNot ? 'failed' : 'needs-human')
     this.#tellFailed(name, 'do', error)
-    return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: retryAfterOf(error), maybe: !surelyNot })
+    return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: retryAfterOf(error), counts })
   }
 
   #fail(name: string, error: unknown, kind: 'failed' | 'needs-human'): never {
@@ -214,13 +249,9 @@ export class Execution<In, I, R extends Json | void, Tx> {
     if (ending.kind === 'away') throw ending.error
     if (ending.kind === 'lost') return this.#lost()
     if (ending.kind === 'needs-human') return this.#needsHuman(ending.reason)
-    if (ending.kind === 'later') return this.#later(ending.reason, ending.retryAfterMs, this.#run.attempts)
+    if (ending.kind === 'later') return this.#later(ending.reason, ending.retryAfterMs, this.#run.attempts, ending.counts)
     const reason = ending.kind === 'failed' ? ending.reason : 'it is being undone'
-    await this.#guarded('saga.turn', async tx => {
-      await this.#journal(tx, this.#unrecorded)
-      return this.#port.turn(tx, this.#key, this.#fence, reason)
-    })
-    this.#unrecorded = []
+    await this.#change('saga.turn', tx => this.#port.turn(tx, this.#key, this.#fence, reason), run => run.state === 'undoing')
     return this.#undoAll(reason, 0)
   }
 
@@ -243,8 +274,9 @@ export class Execution<In, I, R extends Json | void, Tx> {
         if (isLost(error) || this.#keepAlive.signal.aborted) return this.#lost()
         const undoReason = `undo of ${step.name}: ${messageOf(error)} (undone because ${reason})`
         this.#tellFailed(step.name, 'undo', error)
-        if (attempts + 1 >= this.#resolved.undoAttempts) return this.#needsHuman(`${undoReason}; tried ${String(attempts + 1)} times`)
-        return this.#later(this.#run.state === 'undoing' ? this.#run.reason ?? reason : reason, retryAfterOf(error), attempts)
+        const counts = !isOwnRefusal(error) && !isStoreTrouble(error)
+        if (counts && attempts + 1 >= this.#resolved.undoAttempts) return this.#needsHuman(`${undoReason}; tried ${String(attempts + 1)} times`)
+        return this.#later(reason, retryAfterOf(error), attempts, counts)
       }
     }
     const summary = kept.length === 0 ? reason : `${reason}; not undone: ${kept.join(', ')}`
@@ -253,6 +285,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
   }
 
   async #undoOne({ seq, name, undo, undoIn }: Done): Promise<void> {
+    if (!this.#keepAlive.held) throw leaseLost(`saga ${this.#name} ${this.#key.id}`, 'it ran out')
     const output = this.#steps[seq]?.output ?? null
     const entry = (state: StepState): readonly StepRow[] => [{ seq, name, state, output }]
     if (undoIn !== undefined) {
@@ -262,18 +295,18 @@ export class Execution<In, I, R extends Json | void, Tx> {
       })
     } else {
       await undo?.({ key: sha256(`saga:${this.#name}:${this.#key.id}:${name}:undo`), signal: this.#keepAlive.signal })
-      await this.#kit.database().transaction('saga.undone', tx => this.#journal(tx, entry(undo === undefined ? 'kept' : 'undone')))
+      await this.#persist('saga.undone', tx => this.#journal(tx, entry(undo === undefined ? 'kept' : 'undone')))
     }
     this.#kit.events.emit('saga.step', { saga: this.#name, id: this.#key.id, step: name, phase: 'undo', outcome: 'done', ...(undo === undefined && undoIn === undefined ? { message: 'it has no undo and is kept' } : {}) })
   }
 
-  async #later(reason: string, retryAfterMs: number | undefined, attempts: number): Promise<SagaOutcome<R>> {
+  /** Tries that count wait twice as long each time; what was not tried at all waits a quarter of the run's age, which also grows and needs no counter. */
+  async #later(reason: string, retryAfterMs: number | undefined, attempts: number, counts: boolean): Promise<SagaOutcome<R>> {
     const { backoffMs, backoffMaxMs } = this.#resolved
-    const wakeInMs = Math.min(WAIT_MAX_MS, Math.max(retryAfterMs ?? 0, Math.min(backoffMaxMs, backoffMs * 2 ** Math.min(attempts, 20))))
-    await this.#guarded('saga.park', async tx => {
-      await this.#journal(tx, this.#unrecorded)
-      return this.#port.park(tx, this.#key, this.#fence, reason, wakeInMs)
-    })
+    const backoff = counts ? backoffMs * 2 ** Math.min(attempts, 20) : Math.max(backoffMs, this.#run.ageMs / 4)
+    const wakeInMs = Math.ceil(Math.min(WAIT_MAX_MS, Math.max(retryAfterMs ?? 0, Math.min(backoffMaxMs, backoff))))
+    await this.#change('saga.park', tx => this.#port.park(tx, this.#key, this.#fence, reason, wakeInMs, counts), run => !run.live)
+    this.#keepAlive.stop()
     return { outcome: 'running', reason, retryAfterMs: wakeInMs }
   }
 
@@ -283,27 +316,43 @@ export class Execution<In, I, R extends Json | void, Tx> {
   }
 
   async #close(state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string): Promise<void> {
-    await this.#guarded('saga.finish', async tx => {
-      await this.#journal(tx, this.#unrecorded)
-      return this.#port.close(tx, this.#key, this.#fence, state, result, reason, this.#resolved.keepForMs)
-    })
+    await this.#change('saga.finish', tx => this.#port.close(tx, this.#key, this.#fence, state, result, reason, this.#resolved.keepForMs), run => run.state === state)
+    this.#keepAlive.stop()
     const { runbook } = this.#options
     this.#kit.events.emit('saga.finished', { saga: this.#name, id: this.#key.id, outcome: state, reason, ...(runbook === undefined ? {} : { runbook }) })
   }
 
   async #record(transaction: string, entries: readonly StepRow[]): Promise<void> {
     try {
-      await this.#kit.database().transaction(transaction, tx => this.#journal(tx, [...this.#unrecorded, ...entries]))
+      await this.#persist(transaction, tx => this.#journal(tx, [...this.#unrecorded, ...entries]))
       this.#unrecorded = []
     } catch (error) {
       return this.#stop(isLost(error) ? { kind: 'lost' } : { kind: 'away', error })
     }
   }
 
-  async #guarded(transaction: string, work: (tx: Tx) => Promise<boolean>): Promise<void> {
-    await this.#kit.database().transaction(transaction, async tx => {
-      if (!await work(tx)) throw this.#refused()
+  /** The run's state changes, with what is not recorded yet; `happened` recognises that it did when the answer of the commit was lost. */
+  async #change(transaction: string, change: (tx: Tx) => Promise<boolean>, happened: (run: RunRow) => boolean): Promise<void> {
+    await this.#persist(transaction, async (tx, attempt) => {
+      const run = attempt === 1 ? undefined : await this.#port.read(tx, this.#key)
+      if (run?.fence === this.#fence && happened(run)) return
+      await this.#journal(tx, this.#unrecorded)
+      if (!await change(tx)) throw this.#refused()
     })
+    this.#unrecorded = []
+  }
+
+  /** For what may be recorded twice: what has happened is worth asking again a store that is briefly away. */
+  async #persist(transaction: string, work: (tx: Tx, attempt: number) => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#kit.database().transaction(transaction, tx => work(tx, attempt))
+      } catch (error) {
+        const again = isHoldfastError(error) && (error.code === 'HF_STORE_UNAVAILABLE' || error.code === 'HF_STORE_UNKNOWN_COMMIT')
+        if (!again || attempt >= RECORD_ATTEMPTS || !this.#keepAlive.held) throw error
+        if (error.code === 'HF_STORE_UNAVAILABLE') await this.#kit.env.sleep(RECORD_PAUSE_MS * attempt)
+      }
+    }
   }
 
   /** Refused when this fence is not the live one: then the whole transaction is rolled back. */

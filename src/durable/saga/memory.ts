@@ -90,8 +90,8 @@ export const sagaMemory: SagaPort<MemoryTx> = {
   async turn(tx, key, fence, reason) {
     return change(tx, key, row => row.fence === fence && row.state === 'running' && row.leaseUntil > tx.now(), () => ({ state: 'undoing', direction: 'undo', reason, attempts: 0 })) !== undefined
   },
-  async park(tx, key, fence, reason, wakeInMs) {
-    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null, row => ({ owner: null, leaseUntil: 0, wakeAt: tx.now() + wakeInMs, attempts: row.attempts + 1, reason })) !== undefined
+  async park(tx, key, fence, reason, wakeInMs, counts) {
+    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null, row => ({ owner: null, leaseUntil: 0, wakeAt: tx.now() + wakeInMs, attempts: row.attempts + (counts ? 1 : 0), reason })) !== undefined
   },
   async close(tx, key, fence, state, result, reason, keepForMs) {
     return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null,

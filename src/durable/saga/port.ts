@@ -53,8 +53,8 @@ export interface SagaPort<Tx> {
   journal(tx: Tx, key: RunKey, fence: number, steps: readonly StepRow[]): Promise<boolean>
   /** From `running` to `undoing`. */
   turn(tx: Tx, key: RunKey, fence: number, reason: string): Promise<boolean>
-  /** Gives the run back until it is due again; counts a failed try. */
-  park(tx: Tx, key: RunKey, fence: number, reason: string, wakeInMs: number): Promise<boolean>
+  /** Gives the run back until it is due again; `counts` says whether it was a failed try. */
+  park(tx: Tx, key: RunKey, fence: number, reason: string, wakeInMs: number, counts: boolean): Promise<boolean>
   /** To a state of rest. */
   close(tx: Tx, key: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean>
   /** Ids that are due and that no live lease holds, of this version. */

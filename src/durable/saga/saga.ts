@@ -6,8 +6,9 @@
  * that an undo always knows what it undoes. Recovery is every instance's, all the time, by lease and fence.
  * Not here: how a turn goes (./execution.ts).
  */
-import { checkInput, checkName, currentContext, decodeJson, durationMs, encodeJson, HoldfastError, withContext, type Json, type Schema } from '../../core/index.ts'
+import { canonicalJson, checkInput, checkName, currentContext, decodeJson, durationMs, encodeJson, HoldfastError, withContext, type Json, type Schema } from '../../core/index.ts'
 import { bodyFor } from '../../store/index.ts'
+import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
@@ -20,6 +21,8 @@ import { SAGA_DEFAULTS, type Saga, type SagaOptions, type SagaOutcome } from './
 
 /** Runs that one sweep goes on with at a time. */
 const SWEEP_CONCURRENCY = 4
+/** Who finds another call at work asks again so soon. */
+const BUSY_MS = 1_000
 
 type Taken =
   | { readonly mine: true; readonly fence: number; readonly run: RunRow; readonly steps: readonly StepRow[]; readonly fresh: boolean }
@@ -41,13 +44,21 @@ export function saga<In, I, R extends Json | void, Tx>(name: string, options: Sa
     const fingerprint = fingerprintOf(await checkInput(options.input as Schema<unknown, I>, plain, `saga ${name}`), plain)
     const owner = ownerToken()
     const askedAtMs = kit.env.monotonic()
-    const taken = await rerunUnknownCommit(() => kit.database().transaction('saga.start', async (tx): Promise<Taken> => {
-      const began = await port().begin(tx, { ...key, version, input, fingerprint, owner, leaseMs })
-      if (began === undefined) return take(tx, key, owner)
-      const run = await port().read(tx, key)
-      return run === undefined ? { mine: false, run } : { mine: true, fence: began, run, steps: [], fresh: true }
-    }))
-    if (taken.run !== undefined && taken.run.fingerprint !== fingerprint) {
+    let taken: Taken
+    try {
+      taken = await rerunUnknownCommit(() => kit.database().transaction('saga.start', async (tx): Promise<Taken> => {
+        const began = await port().begin(tx, { ...key, version, input, fingerprint, owner, leaseMs })
+        if (began === undefined) return take(tx, key, owner)
+        const run = await port().read(tx, key)
+        return run === undefined ? { mine: false, run } : { mine: true, fence: began, run, steps: [], fresh: true }
+      }))
+    } catch (error) {
+      // A write of the holder's is open: as good as held.
+      if (isLockTimeout(error)) return { outcome: 'running', reason: 'another call is at it', retryAfterMs: BUSY_MS }
+      throw error
+    }
+    // The same text is the same input also where another version's schema decodes it otherwise.
+    if (taken.run !== undefined && taken.run.fingerprint !== fingerprint && canonicalJson(decodeJson(taken.run.input)) !== canonicalJson(plain)) {
       throw new HoldfastError('HF_KEY_REUSED', { message: `saga ${name}: ${id} was begun with another input`, context: { saga: name, id } })
     }
     if (!taken.mine) return answerOf(taken.run)
@@ -91,7 +102,8 @@ export function saga<In, I, R extends Json | void, Tx>(name: string, options: Sa
     if (run.state === 'done') return { outcome: 'done', value: decodeJson<R>(run.result ?? 'null') }
     if (run.state === 'undone' || run.state === 'needs-human') return { outcome: run.state, reason }
     if (run.version !== version) return { outcome: 'running', reason: `version ${String(run.version)} is not known to this instance (${String(version)})` }
-    return { outcome: 'running', reason: run.live ? 'another call is at it' : reason, retryAfterMs: Math.ceil(run.waitMs) }
+    if (run.live) return { outcome: 'running', reason: 'another call is at it', retryAfterMs: Math.min(BUSY_MS, Math.ceil(run.waitMs)) }
+    return { outcome: 'running', reason, retryAfterMs: Math.ceil(run.waitMs) }
   }
 
   async function sweep(limit: number): Promise<number> {
@@ -123,7 +135,11 @@ export function saga<In, I, R extends Json | void, Tx>(name: string, options: Sa
   return {
     kind: 'saga', name, version, runbook: options.runbook, start, sweep,
     retry: (id, reason) => kit.database().transaction('saga.retry', tx => port().retryByHand(tx, { saga: name, id }, reason)),
-    markDone: (id, as, reason) => kit.database().transaction('saga.mark-done', tx => port().closeByHand(tx, { saga: name, id }, as, reason, resolved.keepForMs)),
+    markDone: async (id, as, reason) => {
+      const marked = await kit.database().transaction('saga.mark-done', tx => port().closeByHand(tx, { saga: name, id }, as, reason, resolved.keepForMs))
+      if (marked) kit.events.emit('saga.finished', { saga: name, id, outcome: as, reason })
+      return marked
+    },
     resolveStep: (id, verified, reason) => kit.database().transaction('saga.resolve-step', tx =>
       port().resolveStep(tx, { saga: name, id }, verified.happened ? encodeJson(verified.value, `saga ${name}: resolved step`) : undefined, reason)),
   }

@@ -93,11 +93,11 @@ async function turn(tx: SqlTx, { saga, id }: RunKey, fence: number, reason: stri
   return rows.length === 1
 }
 
-async function park(tx: SqlTx, { saga, id }: RunKey, fence: number, reason: string, wakeInMs: number): Promise<boolean> {
+async function park(tx: SqlTx, { saga, id }: RunKey, fence: number, reason: string, wakeInMs: number, counts: boolean): Promise<boolean> {
   const rows = await tx.query(`
     UPDATE holdfast.saga_run
-       SET owner = NULL, lease_until = '-infinity', wake_at = clock_timestamp() + $5::float8 * interval '1 millisecond', attempts = attempts + 1, reason = $4, updated_at = clock_timestamp()
-     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL RETURNING 1`, [saga, id, fence, reason, wakeInMs])
+       SET owner = NULL, lease_until = '-infinity', wake_at = clock_timestamp() + $5::float8 * interval '1 millisecond', attempts = attempts + $6::int, reason = $4, updated_at = clock_timestamp()
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL RETURNING 1`, [saga, id, fence, reason, wakeInMs, counts ? 1 : 0])
   return rows.length === 1
 }
 

@@ -53,7 +53,8 @@ export interface SagaOptions<In, I, R extends Json | void, Tx> {
    * A step that fails for the moment (timeout, breaker open, connection) is tried again later, by the next `start` with the id
    * or the sweep. It is given up when it was tried `attempts` times (1 to 1000, default 5) *and* the run is older than `giveUpAfter`
    * (default `'30m'`: an outage that people repair undoes nothing). Then the run is undone, or, where the step may have
-   * happened all the same, needs a human.
+   * happened all the same, needs a human. A try that our own guards refused (breaker open, overloaded, switched off, ...) or
+   * that failed in the store is none: it counts for nothing, and waits a quarter of the run's age up to `backoffMax`.
    */
   readonly attempts?: number
   readonly giveUpAfter?: Duration
@@ -62,7 +63,7 @@ export interface SagaOptions<In, I, R extends Json | void, Tx> {
   /** Wait before the next try, doubled each time up to `backoffMax`. Defaults `'2s'`, `'60s'`. */
   readonly backoff?: Duration
   readonly backoffMax?: Duration
-  /** How long a run whose process died waits for the next. `'10s'` to `'10m'`, default `'15s'`; extended by heartbeats. */
+  /** How long a run whose process died waits for the next. At least `'1s'`, default `'15s'`; extended by heartbeats. */
   readonly lease?: Duration
   /** How long a finished run answers its id. Default `'90d'`, at least `'1h'`. `needs-human` stays until it is settled. */
   readonly keepFor?: Duration
