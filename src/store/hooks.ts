@@ -16,8 +16,8 @@ export interface StoreHooks {
   readonly before?: Hook | undefined
   /** When `work` is done, before the commit, once per attempt. Throwing rolls back; HF_STORE_CONFLICT makes `work` run again, as a serialization failure would. */
   readonly beforeCommit?: Hook | undefined
-  /** After the commit, before the caller learns of it. Throwing means: the answer was lost (HF_STORE_UNKNOWN_COMMIT). Not called when it was rolled back. */
-  readonly after?: Hook | undefined
+  /** After the commit, before the caller learns of it, with what `work` answered. Throwing means: the answer was lost (HF_STORE_UNKNOWN_COMMIT). Not called when it was rolled back. */
+  readonly after?: ((name: string, value: unknown) => void | Promise<void>) | undefined
 }
 
 /**
@@ -57,7 +57,7 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
         await hooks.beforeCommit?.(name)
         return result
       }, transactionOptions)
-      await run(hooks.after, name, 'HF_STORE_UNKNOWN_COMMIT')
+      await run(hooks.after === undefined ? undefined : () => hooks.after?.(name, value), name, 'HF_STORE_UNKNOWN_COMMIT')
       availability.answered()
       return value
     },

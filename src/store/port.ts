@@ -53,7 +53,7 @@ export interface MemoryTx {
 
 export interface TransactionOptions {
   readonly signal?: AbortSignal | undefined
-  /** Retries of serialization failures and deadlocks, where `work` may run again. Default 3. */
+  /** Retries of serialization failures, deadlocks and connections found dead before BEGIN: `work` runs again. Default 3. */
   readonly conflictRetries?: number
   /**
    * How long it may stay open before it is cut and rolled back (HF_STORE_TX_TIMEOUT).

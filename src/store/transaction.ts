@@ -2,8 +2,8 @@
  * What a transaction is in every dialect: one place for context, re-entrancy, retries of conflicts, and closing.
  *
  * A dialect gives a `Driver`: it begins sessions and says by code what went wrong (./failure.ts maps SQLSTATEs).
- * Here is decided what that means for the caller. `work` runs again only after HF_STORE_CONFLICT, where the database
- * has said that nothing happened; after HF_STORE_UNKNOWN_COMMIT nothing is repeated, ever.
+ * Here is decided what that means for the caller. `work` runs again only where nothing can have happened: after
+ * HF_STORE_CONFLICT, or when the connection was dead before BEGIN; after HF_STORE_UNKNOWN_COMMIT nothing is repeated, ever.
  */
 import { currentContext, durationMs, HoldfastError, withContext, type Env, type EventBus } from '../core/index.ts'
 import { Availability } from './availability.ts'
@@ -86,8 +86,12 @@ class DriverDatabase<Tx> implements Database<Tx> {
         this.#availability.answered()
         return value
       } catch (error) {
-        this.#availability.noticed(error)
-        if (!mayRunAgain(error) || attempt >= retries || options.signal?.aborted === true) throw error
+        const again = mayRunAgain(error) && attempt < retries && options.signal?.aborted !== true
+        // What is made good by another attempt is no loss of the store.
+        if (!again) {
+          this.#availability.noticed(error)
+          throw error
+        }
       } finally {
         this.#open.delete(token)
         if (this.#open.size === 0) this.#allSettled?.()
@@ -149,9 +153,14 @@ class DriverDatabase<Tx> implements Database<Tx> {
   }
 }
 
-/** A lock that was waited for in vain (55P03) is a conflict too, but has taken its time already: the caller decides. */
+/**
+ * After a conflict; and where the connection turned out to be dead before the server had even begun. A lock that was waited
+ * for in vain (55P03) is a conflict too, but has taken its time already: the caller decides.
+ */
 function mayRunAgain(error: unknown): boolean {
-  return error instanceof HoldfastError && error.code === 'HF_STORE_CONFLICT' && error.context['sqlstate'] !== '55P03'
+  if (!(error instanceof HoldfastError)) return false
+  if (error.code === 'HF_STORE_UNAVAILABLE') return error.context['begun'] === false
+  return error.code === 'HF_STORE_CONFLICT' && error.context['sqlstate'] !== '55P03'
 }
 
 function refuseAborted(name: string, signal: AbortSignal | undefined): void {

@@ -4,13 +4,14 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
 import { EventBus, realEnv } from '../../core/index.ts'
 import type { Database, SqlTx } from '../port.ts'
 import { embedded, type EmbeddedOptions } from './index.ts'
 import { lockDirectory } from './lock.ts'
 import { openPglite } from './pglite.ts'
 import { thisProcess } from './process-identity.ts'
+import * as template from './template.ts'
 
 const env = realEnv()
 const root = mkdtempSync(join(tmpdir(), 'holdfast-embedded-'))
@@ -108,6 +109,26 @@ describe('a new directory', () => {
 
   it('is refused without the word that one process only uses it', () => {
     expect(() => embedded('data', {} as EmbeddedOptions)).toThrow(/singleInstance: true/)
+  })
+})
+
+describe('without a prebuilt template', () => {
+  it('a new directory is made the slow way, and that is said beforehand', async () => {
+    vi.spyOn(template, 'readTemplate').mockResolvedValue(undefined)
+    const database = await open(freshDir())
+    vi.restoreAllMocks()
+    expect(progress[0]).toContain('up to 12 seconds')
+    expect(await database.transaction('works', tx => tx.query('SELECT 1 AS one'))).toEqual([{ one: 1 }])
+    await database.close()
+  }, 60_000)
+
+  it('or with one for another PGlite there is none', async () => {
+    const dist = freshDir()
+    expect(await template.readTemplate(dist)).toBeUndefined()
+    mkdirSync(dist)
+    writeFileSync(join(dist, 'embedded-template.json'), JSON.stringify({ pglite: '0.0.1' }))
+    writeFileSync(join(dist, 'embedded-template.tar.gz'), '')
+    expect(await template.readTemplate(dist)).toBeUndefined()
   })
 })
 

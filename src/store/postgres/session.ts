@@ -33,6 +33,7 @@ export class PostgresSession implements Session<SqlTx> {
   #rejectCut: (error: HoldfastError) => void = () => undefined
   #ended: HoldfastError | undefined
   #failed: HoldfastError | undefined
+  #begun = false
   #underWay = 0
   #idleSinceMs: number
   #released = false
@@ -45,7 +46,7 @@ export class PostgresSession implements Session<SqlTx> {
     // It is looked at only while `work` runs; afterwards nobody may be left to hear it.
     this.cut.catch(() => undefined)
     // A failed BEGIN is told by the first statement or by the commit.
-    begun.catch(() => undefined)
+    begun.then(() => { this.#begun = true }, () => undefined)
     this.#idleSinceMs = env.monotonic()
     this.#timer = env.timer(timeoutMs, () => {
       this.#cutWith(new HoldfastError('HF_STORE_TX_TIMEOUT', { message: `transaction ${name} was open for ${String(timeoutMs)} ms and is rolled back`, context: { transaction: name } }))
@@ -75,7 +76,7 @@ export class PostgresSession implements Session<SqlTx> {
       // Where BEGIN failed, COMMIT is never sent, and the connection is not trusted any more.
       await begun.catch((error: unknown) => {
         client.destroy()
-        throw storeFailure(name, 'begin', error)
+        throw isLostConnection(error) ? this.#lostError() : storeFailure(name, 'begin', error)
       })
       const { command } = await client.query('COMMIT')
       if (command !== 'COMMIT') throw this.#failed ?? new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} was rolled back by the server although nothing failed here`, context: { transaction: name } })
@@ -114,7 +115,7 @@ export class PostgresSession implements Session<SqlTx> {
       const { rows } = await client.query(sql, params)
       return rows as readonly Row[]
     } catch (error) {
-      const failure = client.lost || isLostConnection(error) ? (this.#ended ?? storeFailure(name, 'query', error)) : storeFailure(name, 'query', error)
+      const failure = client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
       // After the first failure the server answers every statement with 25P02: the first is the reason.
       if (failure.context['sqlstate'] !== '25P02') this.#failed = failure
       throw failure.context['sqlstate'] === '25P02' && this.#failed !== undefined ? this.#failed : failure
@@ -131,7 +132,7 @@ export class PostgresSession implements Session<SqlTx> {
     if (this.#underWay === 0 && idleMs >= idleTimeoutMs * 0.95) {
       return new HoldfastError('HF_STORE_TX_TIMEOUT', { message: `transaction ${name} was idle for ${String(Math.round(idleMs))} ms and was rolled back by the server`, context: { transaction: name } })
     }
-    return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: nothing was committed: the connection was lost`, context: { transaction: name } })
+    return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `transaction ${name}: nothing was committed: the connection was lost`, context: { transaction: name, begun: this.#begun } })
   }
 
   #cutWith(error: HoldfastError): void {
