@@ -15,7 +15,6 @@ import type { Notices } from './notices.ts'
 import type { CryptoPay } from './partners/crypto-pay.ts'
 import type { Switches } from './definitions.ts'
 import { orderIdFor, orderIdIn, payloadOf } from './shop/ids.ts'
-import { payable } from './shop/rules.ts'
 import type { Shop } from './shop/shop.ts'
 import { PAY_WITHIN_MS, PLAN_IDS, type PlanId, PLANS } from './shop/types.ts'
 import { languageOf, type Texts, TEXTS } from './texts.ts'
@@ -62,8 +61,7 @@ export function customersBot<Tx>(deps: BotDeps<Tx>): Bot {
       const orderId = orderIdIn(query.invoice_payload)
       if (orderId === undefined) return texts.orderGone
       const asked = { amountMinor: query.total_amount, currency: query.currency, payerId: String(query.from.id) }
-      const order = await shopTransaction('pre-checkout', tx => shop.findOrder(tx, orderId))
-      const answer = payable(order, asked, env.now())
+      const answer = await shopTransaction('pre-checkout', tx => shop.mayPay(tx, orderId, asked))
       return { 'yes': undefined, 'gone': texts.orderGone, 'paid': texts.orderPaid, 'changed': texts.priceChanged, 'other-payer': texts.orderOfAnother }[answer]
     }, texts.cannotCheck, hold)
     await (verdict === undefined ? ctx.answerPreCheckoutQuery(true) : ctx.answerPreCheckoutQuery(false, verdict))

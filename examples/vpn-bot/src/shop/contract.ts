@@ -67,6 +67,22 @@ export function describeShop<Tx>(name: string, open: () => Promise<Bench<Tx>>): 
         expect((await run(tx => shop.invoicesToWatch(tx, 60_000, 10))).map(({ id, providerRef }) => [id, providerRef])).toEqual([[first.id, '7']])
       })
 
+      it('may be paid by its customer, at its price, once, until it ends', async () => {
+        const made = await order('press-1')
+        const asked = { amountMinor: made.priceMinor, currency: 'RUB', payerId: anna.id }
+        const may = (id: string, change: Partial<typeof asked> = {}) => run(tx => shop.mayPay(tx, id, { ...asked, ...change }))
+        expect(await may(made.id)).toBe('yes')
+        expect(await may(orderIdFor('never'))).toBe('gone')
+        expect(await may(made.id, { payerId: '666' })).toBe('other-payer')
+        expect(await may(made.id, { amountMinor: 1 })).toBe('changed')
+        await bench.age(31 * 60_000)
+        expect(await may(made.id)).toBe('gone')
+        const second = await order('press-2')
+        expect(await may(made.id)).toBe('gone')
+        await settle(charge(second.id, 'c1'))
+        expect(await may(second.id)).toBe('paid')
+      })
+
       it('expires when nobody pays', async () => {
         const made = await order('press-1')
         expect(await run(tx => shop.expireOrders(tx))).toBe(0)

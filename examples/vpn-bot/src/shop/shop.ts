@@ -6,7 +6,7 @@
  */
 import type { Rows } from './port.ts'
 import { orderIdIn, subscriptionIdOf, uuid5 } from './ids.ts'
-import { afterPayment, afterRemoval, judge, ledgerOf, pending, renewalOrder } from './rules.ts'
+import { afterPayment, afterRemoval, judge, ledgerOf, payable, pending, renewalOrder } from './rules.ts'
 import {
   CURRENCY, type Customer, type Language, type Order, PAY_WITHIN_MS, type Payment, paymentKey, type PlanId, PLANS, type Provider, type SettlementOutcome, type Snapshot, type Subscription,
 } from './types.ts'
@@ -44,6 +44,8 @@ export interface Shop<Tx> {
   /** The order of this id; made now, and earlier unpaid offers of the customer superseded, unless it exists already. */
   order(tx: Tx, wanted: { readonly id: string; readonly customerId: string; readonly plan: PlanId; readonly provider: Provider }): Promise<{ readonly order: Order; readonly made: boolean }>
   findOrder(tx: Tx, id: string): Promise<Order | undefined>
+  /** May this order be paid now, so? By the database's clock. */
+  mayPay(tx: Tx, id: string, asked: Parameters<typeof payable>[1]): Promise<ReturnType<typeof payable>>
   /** The invoice is out. False when the order is no longer waiting for one. */
   invoiced(tx: Tx, orderId: string, invoice: { readonly providerRef: string | null; readonly payUrl: string | null }): Promise<boolean>
   expireOrders(tx: Tx): Promise<number>
@@ -135,6 +137,7 @@ export function createShop<Tx>(rows: Rows<Tx>): Shop<Tx> {
       return { order, made: true }
     },
     findOrder: (tx, id) => rows.order(tx, id),
+    mayPay: async (tx, id, asked) => payable(await rows.order(tx, id), asked, await rows.now(tx)),
     async invoiced(tx, orderId, invoice) {
       const order = await rows.lockOrder(tx, orderId)
       if (order === undefined) return false
