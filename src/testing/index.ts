@@ -3,3 +3,4 @@
  * For tests of services built on Holdfast, and of Holdfast itself: simulated time, network and death.
  */
 export * from './simulated-env.ts'
+export { withHooks, type StoreHooks } from '../store/index.ts'

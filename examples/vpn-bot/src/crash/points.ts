@@ -31,7 +31,7 @@ export function parsePoint(name: string): Point {
  * Not points. By the clock, whatever customers do: polls of the switches, leadership, heartbeats, recovery, the workers'
  * lists of what is due, and what the rig itself asks.
  */
-const BY_THE_CLOCK = /^(?:flags\.poll|lease\..+|.+\.(?:renew|prune|sweep|due|stuck|reap)|recovery\..+|shop\.(?:activations-due|removals-due|invoices-to-watch|unsettled|expire-orders|delayed)|worker.*|items?\..+|audit\..+|migrate\..+|rig\..+|telegram:(?:getMe|getWebhookInfo|setWebhook)|crypto-pay:(?:getMe|getInvoices)|panel:GET \/api\/system)$/
+const BY_THE_CLOCK = /^(?:flags\.poll|lease\..+|.+\.(?:renew|prune|sweep|due|stuck|reap)|recovery\..+|shop\.(?:activations-due|removals-due|invoices-to-watch|unsettled|expire-orders|delayed)|worker.*|inbox\.park|items?\..+|audit\..+|migrate\..+|rig\..+|telegram:(?:getMe|getWebhookInfo|setWebhook)|crypto-pay:(?:getMe|getInvoices)|panel:GET \/api\/system)$/
 
 /** Takes what is due, if anything is: empty-handed it was a poll, and whether it will be is known only afterwards. */
 const TAKES: ReadonlySet<string> = new Set(['inbox.next', 'outbox.take'])
