@@ -591,7 +591,10 @@ describe.each(testStores)('saga on $name', store => {
     const first = start(subject)
     let failed: unknown
     first.catch((error: unknown) => { failed = error })
-    for (let i = 0; i < 100 && failed === undefined; i++) await world.env.advance(100)
+    await until(async () => {
+      await world.env.advance(100)
+      return failed !== undefined
+    })
     expect(failed).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
     away = false
     await world.elapse(15_001)
