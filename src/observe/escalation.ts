@@ -89,9 +89,9 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
   'worker.item.parked': () => error,
   'handler.failed': data => FAILURES[data.failure],
   'handler.refused': data => ({ level: 'info', throttle: `${data.handler} ${data.code}` }),
-  'alert.raised': data => (data.severity === 'page' ? error : warn),
+  // What an alert is about has its own line; the alert itself reaches people by its sinks and the console.
+  'alert.raised': () => warn,
   'alert.recovered': () => info,
-  // What needs attention is an alert too, which writes the error line.
   'app.fact': data => (data.severity === 'info' ? info : warn),
 })
 
