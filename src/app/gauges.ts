@@ -28,6 +28,8 @@ export function defineGauges(metrics: Metrics, sources: GaugeSources): void {
   const one = (value: number): readonly (readonly [Labels, number])[] => [[{}, value]]
   metrics.gauge('holdfast_info', 'Who this is; always 1.', () => [[{ service: sources.service, version: sources.version, instance: sources.instance }, 1]])
   metrics.gauge('holdfast_uptime_seconds', 'Since the start of this instance.', () => one(Math.round(sources.uptimeMs() / 1_000)))
+  metrics.gauge('holdfast_heap_used_bytes', 'Memory of JavaScript values in this process, garbage not yet collected included.', () => one(process.memoryUsage().heapUsed))
+  metrics.gauge('holdfast_resident_memory_bytes', 'Memory of this process as the operating system sees it.', () => one(process.memoryUsage.rss()))
   metrics.gauge('holdfast_system_state', 'The service: 0 healthy, 1 degraded, 2 unavailable.', () => one(SYSTEM[sources.health.state]))
   metrics.gauge('holdfast_component_healthy', 'Components: 1 healthy, 0 not.', () => sources.health.report().components.map(({ name, state }) => [{ component: name }, state === 'healthy' || state === 'not-configured' ? 1 : 0]))
   metrics.gauge('holdfast_breaker_state', 'Breakers: 0 closed, 1 half-open, 2 open.', () => sources.dependencies().map(each => [{ dependency: each.name }, BREAKER[each.snapshot().state]]))

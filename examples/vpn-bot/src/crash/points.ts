@@ -93,8 +93,8 @@ export function countingCalls(env: Env, partners: Partners, counter: Counter): E
   return {
     ...env,
     fetch: async (input, init) => {
-      const request = typeof input === 'object' && 'method' in input ? input : undefined
-      const name = callName(partners, request?.url ?? String(input), request?.method ?? init?.method ?? 'GET')
+      const [url, method] = typeof input === 'string' ? [input] : 'method' in input ? [input.url, input.method] : [input.href]
+      const name = callName(partners, url, method ?? init?.method ?? 'GET')
       counter.before(name)
       const response = await env.fetch(input, init)
       counter.after(name)

@@ -28,7 +28,8 @@ const panel = vpnPanelSimulator({ env, seed })
 const servers = [await listen(telegram), await listen(cryptoPay), await listen(panel)]
 const [telegramUrl = '', cryptoPayUrl = '', panelUrl = ''] = servers.map(server => server.url)
 
-const customers = crowd({ telegram, cryptoPay, env, count: Number(values.customers ?? 6), paceMs: Number(values.pace ?? 4_000), seed, script: CROWD_SCRIPT })
+const count = Number(values.customers ?? process.env['DEMO_CUSTOMERS'] ?? 6)
+const customers = crowd({ telegram, cryptoPay, env, count, paceMs: Number(values.pace ?? process.env['DEMO_PACE_MS'] ?? 4_000), seed, script: CROWD_SCRIPT })
 telegram.user({ id: DEMO_ADMIN_ID, firstName: 'Admin' }).command('/start')
 
 const world: WorldFile = {
