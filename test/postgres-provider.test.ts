@@ -3,7 +3,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rea
 import { tmpdir, userInfo } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createRequire } from 'node:module'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import createSql from 'postgres'
 import { testPostgres } from './postgres.ts'
 
@@ -104,12 +104,13 @@ describe('the test PostgreSQL', () => {
     await killed.kill()
     expect(running(killed.postmaster)).toBe(true)
     const living = await stay()
-    expect(running(killed.postmaster)).toBe(false)
-    expect(existsSync(killed.dir)).toBe(false)
+    // A server takes a moment to shut down after it was told to.
+    await vi.waitFor(() => { expect(running(killed.postmaster)).toBe(false) }, 15_000)
+    await vi.waitFor(() => { expect(existsSync(killed.dir)).toBe(false) }, 15_000)
     spawnSync(process.execPath, tsx(script), { env: environment(temp), cwd: root })
     expect(running(living.postmaster)).toBe(true)
     await living.kill()
     spawnSync(process.execPath, tsx(script), { env: environment(temp), cwd: root })
-    expect(running(living.postmaster)).toBe(false)
-  }, 60_000)
+    await vi.waitFor(() => { expect(running(living.postmaster)).toBe(false) }, 15_000)
+  }, 90_000)
 })
