@@ -154,4 +154,22 @@ describe('on a real server', () => {
     await Promise.all([guarded, takeOver])
     expect(order).toEqual(['heartbeat', 'commit', 'take-over'])
   })
+
+  it('control: a guard that locked FOR SHARE would hold the holder\'s own heartbeat up', async () => {
+    const held = await lease('shared', {}, world.kit('a')).acquire()
+    const order: string[] = []
+    let entered = (): void => undefined
+    const inside = new Promise<void>(resolve => { entered = resolve })
+    const guarded = world.database.transaction('test.long', async tx => {
+      await (tx as SqlTx).query(`SELECT 1 FROM holdfast.lease WHERE name = 'shared' FOR SHARE`)
+      entered()
+      await (tx as SqlTx).query('SELECT pg_sleep(0.4)')
+      order.push('commit')
+    })
+    await inside
+    const beat = world.database.transaction('test.renew', tx => leaseSql.renew(tx as SqlTx, 'shared', held?.fence ?? 0, 15_000)).then(() => { order.push('heartbeat') })
+    await Promise.all([guarded, beat])
+    expect(order).toEqual(['commit', 'heartbeat'])
+    await held?.release()
+  })
 })

@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError, type ErrorCode } from '../../core/index.ts'
+import type { SqlTx } from '../../store/index.ts'
 import { refuse } from '../failure.ts'
 import type { DurableKit } from '../kit.ts'
 import type { RunRow, StepRow } from './port.ts'
 import { saga, sagaPort } from './saga.ts'
+import { sagaSql } from './sql.ts'
 import type { Saga, SagaOptions, StepContext } from './types.ts'
 
 const Order = z.object({ id: z.string(), plan: z.string() })
@@ -602,6 +604,41 @@ describe.each(testStores)('saga on $name', store => {
     expect(log).toEqual(['add', 'add', 'send'])
     expect(new Set(keys).size).toBe(1)
     expect(await written()).toEqual(['record'])
+  })
+})
+
+describe('saga on a real server', () => {
+  let world: TestWorld
+  beforeAll(async () => { world = await postgresStore.open() })
+  afterAll(() => world.close())
+
+  it('a heartbeat passes an open journal write, a take-over waits for it, and then the old fence writes nothing', async () => {
+    const key = { saga: 'busy', id: '1' }
+    const leaseMs = 300
+    const tx = <T>(work: (tx: SqlTx) => Promise<T>): Promise<T> => world.database.transaction('test.port', open => work(open as SqlTx))
+    const write = (state: StepRow['state']) => (open: SqlTx): Promise<boolean> => sagaSql.journal(open, key, 1, [{ seq: 0, name: 'a', state, output: null }])
+    await tx(open => sagaSql.begin(open, { ...key, version: 1, input: '{}', fingerprint: 'f', owner: 'a', leaseMs }))
+    const happened: string[] = []
+    let entered = (): void => undefined
+    const inside = new Promise<void>(resolve => { entered = resolve })
+    const journalled = tx(async open => {
+      const live = await write('done')(open)
+      entered()
+      await open.query('SELECT pg_sleep(0.8)')
+      happened.push('commit')
+      return live
+    })
+    await inside
+    expect(await tx(open => sagaSql.renew(open, key, 1, leaseMs))).toBe(true)
+    happened.push('heartbeat')
+    let fence: number | undefined
+    for (let i = 0; i < 500 && fence === undefined; i++) fence = await tx(open => sagaSql.take(open, key, 1, 'b', leaseMs))
+    happened.push('take-over')
+    expect(await journalled).toBe(true)
+    expect(fence).toBe(2)
+    expect(happened).toEqual(['heartbeat', 'commit', 'take-over'])
+    expect(await tx(write('intent'))).toBe(false)
+    expect((await tx(open => sagaSql.steps(open, key)))[0]?.state).toBe('done')
   })
 })
 
