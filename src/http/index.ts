@@ -4,7 +4,7 @@
  *
  * Everything is `(request: Request, info?) => Promise<Response>`; `holdfast/http/node` puts it on a socket.
  */
-export * from './body.ts'
+export { BODY_LIMIT_DEFAULT, parseJson, readBody, secretMatches } from '../core/index.ts'
 export * from './handler.ts'
 export * from './headers.ts'
 export * from './loopback.ts'

@@ -7,12 +7,11 @@
  *
  * Strangers are told the status only. Names, reasons and figures are for requests from this machine or with the token.
  */
-import type { BreakerState, ComponentState, Env, EventBus, SystemState } from '../core/index.ts'
+import { secretMatches, type BreakerState, type ComponentState, type Env, type EventBus, type SystemState } from '../core/index.ts'
 import type { Health, HealthReport } from '../health/index.ts'
 import { mount, type Mounted, type RequestInfo } from './handler.ts'
 import { isLocalRequest } from './loopback.ts'
 import { json, plainProblem } from './problem.ts'
-import { secretMatches } from './signature.ts'
 
 /** What probes need of a Holdfast; every `Holdfast` fits. */
 export interface ProbeSource {

@@ -5,8 +5,8 @@
  * most common lapse in this field. Several secrets are accepted at once, so that they can be rotated. Missing, wrong,
  * truncated and duplicated signatures are all answered with the same words.
  */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
-import { HoldfastError } from '../core/index.ts'
+import { createHash, createHmac } from 'node:crypto'
+import { HoldfastError, secretMatches } from '../core/index.ts'
 
 /** Checks a request before its body is read (`early`) and with it (`late`). Throws HF_SIGNATURE_INVALID. */
 export interface Verifier {
@@ -46,18 +46,6 @@ export function cryptoPaySignature(tokens: string | readonly string[]): Verifier
       if (!secretMatches(request.headers.get('crypto-pay-api-signature')?.toLowerCase(), wanted)) throw refused()
     },
   }
-}
-
-/** Is `given` one of `secrets`? Takes the same time whatever differs, and looks at every secret. */
-export function secretMatches(given: string | null | undefined, secrets: readonly string[]): boolean {
-  // Digests have one length, so that neither length nor position of a difference shows in the time taken.
-  const digest = createHash('sha256').update(given ?? '').digest()
-  let matches = false
-  for (const secret of secrets) {
-    const same = timingSafeEqual(digest, createHash('sha256').update(secret).digest())
-    matches = matches || (same && secret !== '')
-  }
-  return matches
 }
 
 function checkedSecrets(given: string | readonly string[], where: string): readonly string[] {

@@ -8,8 +8,7 @@
  *   webhook({ path: '/telegram', verify: sharedSecret({ header: 'x-telegram-bot-api-secret-token', secrets }), events,
  *             handle: async ({ json }) => { await inbox.receive(json()) } })
  */
-import { sizeBytes, type EventBus, type Size } from '../core/index.ts'
-import { BODY_LIMIT_DEFAULT, parseJson, readBody } from './body.ts'
+import { BODY_LIMIT_DEFAULT, parseJson, readBody, sizeBytes, type EventBus, type Size } from '../core/index.ts'
 import { announce, mount, type Mounted, type RequestInfo } from './handler.ts'
 import { plainProblem, problem } from './problem.ts'
 import type { Verifier } from './signature.ts'

@@ -6,7 +6,7 @@
  * nothing. Handling happens later, from the inbox (./processing.ts): a slow handler never makes Telegram repeat.
  */
 import type { Update } from 'grammy/types'
-import { type EventBus, HoldfastError, isHoldfastError, type Json, messageOf, readBody, sameSecret, type Size, sizeBytes, withContext } from '../core/index.ts'
+import { type EventBus, HoldfastError, isHoldfastError, type Json, messageOf, readBody, secretMatches, type Size, sizeBytes, withContext } from '../core/index.ts'
 import type { Inbox } from '../durable/index.ts'
 import { correlationOf, updateFacts } from './update.ts'
 
@@ -36,7 +36,8 @@ export function telegramWebhook(options: TelegramWebhookOptions): (request: Requ
   if (!/^[A-Za-z0-9_-]{1,256}$/.test(secret)) {
     throw new HoldfastError('HF_OPTION_INVALID', { message: 'telegram webhook: expected a secret of 1 to 256 letters, digits, _ and -' })
   }
-  const limitBytes = sizeBytes(options.bodyLimit ?? '1mb', 'telegram webhook: bodyLimit')
+  const limit = options.bodyLimit ?? '1mb'
+  sizeBytes(limit, 'telegram webhook: bodyLimit')
   const refuse = (status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}): Response => {
     events?.emit('handler.refused', { handler: 'telegram webhook', code, message })
     return answer(status, message, headers)
@@ -44,10 +45,10 @@ export function telegramWebhook(options: TelegramWebhookOptions): (request: Requ
 
   return async request => {
     if (request.method !== 'POST') return refuse(405, 'HF_BODY_INVALID', 'only POST', { allow: 'POST' })
-    if (!sameSecret(request.headers.get('x-telegram-bot-api-secret-token'), secret)) return refuse(401, 'HF_SIGNATURE_INVALID', 'not the secret that was agreed on')
+    if (!secretMatches(request.headers.get('x-telegram-bot-api-secret-token'), [secret])) return refuse(401, 'HF_SIGNATURE_INVALID', 'not the secret that was agreed on')
     let update: Update | undefined
     try {
-      update = parse(await readBody(request, limitBytes))
+      update = parse(await readBody(request, limit))
     } catch (error) {
       if (isHoldfastError(error) && error.code === 'HF_BODY_TOO_LARGE') return refuse(413, error.code, error.message)
       return refuse(400, 'HF_BODY_INVALID', 'the body could not be read')

@@ -4,7 +4,7 @@
  */
 import { createHoldfast, type DurableHoldfast, type HoldfastOptions, type Store } from 'holdfast'
 import { type Env, HoldfastError, withContext } from 'holdfast/core'
-import { combine, type HttpHandler, mount, type Mounted, probes, type Verifier, webhook } from 'holdfast/http'
+import { combine, cryptoPaySignature, type HttpHandler, mount, type Mounted, probes, webhook } from 'holdfast/http'
 import { type DemoControls, operate } from 'holdfast/operate'
 import { guardedApi, TELEGRAM_SOURCE, TELEGRAM_TOPIC, telegramApi, telegramProcessing, telegramSender, telegramWebhook } from 'holdfast/telegram'
 import type { Bot } from 'grammy'
@@ -14,7 +14,7 @@ import { customersBot, handleTheRest } from './bot.ts'
 import { define, type Definitions } from './definitions.ts'
 import { type Finalise, finaliser } from './finalise.ts'
 import { notices } from './notices.ts'
-import { chargeOf, cryptoPay as cryptoPayClient, InvoicePaid, isSigned } from './partners/crypto-pay.ts'
+import { chargeOf, cryptoPay as cryptoPayClient, InvoicePaid } from './partners/crypto-pay.ts'
 import { vpnPanel } from './partners/vpn-panel.ts'
 import { provisioning as provisioningOf, type Provisioning } from './provisioning.ts'
 import { runbooks } from './runbooks.ts'
@@ -105,7 +105,7 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   hold.inbox.process(TELEGRAM_SOURCE, ({ payload }) => handleUpdate(payload as unknown as Update))
 
   const cryptoPayWebhook = webhook({
-    path: CRYPTO_PAY_PATH, name: 'crypto-pay', bodyLimit: '1mb', events: hold.events, verify: signedByCryptoPay(config.cryptoPayToken),
+    path: CRYPTO_PAY_PATH, name: 'crypto-pay', bodyLimit: '1mb', events: hold.events, verify: cryptoPaySignature(config.cryptoPayToken),
     handle: async ({ json }) => {
       const update = InvoicePaid.safeParse(json())
       const charge = update.success ? chargeOf(update.data.payload) : undefined
@@ -170,13 +170,4 @@ function botInfoOf(token: string): UserFromGetMe {
     id: Number(token.split(':')[0]), is_bot: true, first_name: 'vpn-bot', username: 'vpn_bot', can_join_groups: false, can_read_all_group_messages: false, supports_inline_queries: false,
     can_connect_to_business: false, has_main_web_app: false,
   } as UserFromGetMe
-}
-
-function signedByCryptoPay(token: string): Verifier {
-  return {
-    late: (request, body) => {
-      if (isSigned(body, request.headers.get('crypto-pay-api-signature'), token)) return
-      throw new HoldfastError('HF_SIGNATURE_INVALID', { message: 'the body is not signed with the token of this app', stackless: true })
-    },
-  }
 }

@@ -4,8 +4,7 @@
  * `createInvoice` has no idempotency key, so it is made at most once by itself; our order's id travels in the payload,
  * and any paid invoice of an order counts. Amounts are decimal texts and are compared exactly.
  */
-import { createHash, createHmac } from 'node:crypto'
-import { type Env, HoldfastError, sameSecret } from 'holdfast/core'
+import { type Env, HoldfastError } from 'holdfast/core'
 import { type Dependency, HttpStatusError } from 'holdfast/guard'
 import { z } from 'zod'
 import { decimalOf, minorOf } from '../shop/money.ts'
@@ -90,10 +89,4 @@ export function chargeOf(invoice: Invoice): Payment | undefined {
     // An amount that cannot be read exactly matches nothing, and is on the books as nothing, for a person to look at.
     amountMinor: minorOf(invoice.amount, currency) ?? 0, currency, payerId: null, renewal: false,
   }
-}
-
-/** Over the raw bytes, never over what a parser makes of them: HMAC-SHA256, keyed with the SHA-256 of the token. */
-export function isSigned(body: Uint8Array, signature: string | null, token: string): boolean {
-  const key = createHash('sha256').update(token).digest()
-  return sameSecret(signature, createHmac('sha256', key).update(body).digest('hex'))
 }
