@@ -68,7 +68,7 @@ class Session {
     }
     const operator = isHoldfastError(error) ? error.operator : undefined
     if (asJson) this.io.err(JSON.stringify({ error: { code: code ?? null, message, ...(operator === undefined ? {} : { operator }) } }))
-    else this.io.err(`holdfast: ${clean(message)}${message.endsWith('.') ? '' : '.'}${code === 'HF_UNAUTHENTICATED' || code === 'HF_FORBIDDEN' ? ` ${operator ?? ''}` : ''}`)
+    else this.io.err(`holdfast: ${clean(message)}${/[.?]$/.test(message) ? '' : '.'}${code === 'HF_UNAUTHENTICATED' || code === 'HF_FORBIDDEN' ? ` ${operator ?? ''}` : ''}`)
     return exitFor(code)
   }
 
