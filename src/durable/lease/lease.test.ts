@@ -142,15 +142,20 @@ describe('on a real server', () => {
     const order: string[] = []
     let entered = (): void => undefined
     const inside = new Promise<void>(resolve => { entered = resolve })
-    const guarded = held?.transaction('test.long', async tx => {
+    let goOn = (): void => undefined
+    const gate = new Promise<void>(resolve => { goOn = resolve })
+    const guarded = held?.transaction('test.long', async () => {
       entered()
-      await (tx as SqlTx).query('SELECT pg_sleep(0.4)')
+      await gate
       order.push('commit')
     })
     await inside
     expect(await world.database.transaction('test.renew', tx => leaseSql.renew(tx as SqlTx, 'busy', held?.fence ?? 0, 15_000))).toBe(true)
     order.push('heartbeat')
     const takeOver = world.database.transaction('test.take-over', tx => (tx as SqlTx).query(`UPDATE holdfast.lease SET fence = fence + 1 WHERE name = 'busy'`)).then(() => { order.push('take-over') })
+    const waiting = (): Promise<readonly unknown[]> => world.database.transaction('test.waiting', tx => (tx as SqlTx).query(`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`))
+    for (let found: readonly unknown[] = []; found.length === 0;) found = await waiting()
+    goOn()
     await Promise.all([guarded, takeOver])
     expect(order).toEqual(['heartbeat', 'commit', 'take-over'])
   })

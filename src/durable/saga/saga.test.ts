@@ -614,27 +614,33 @@ describe('saga on a real server', () => {
 
   it('a heartbeat passes an open journal write, a take-over waits for it, and then the old fence writes nothing', async () => {
     const key = { saga: 'busy', id: '1' }
-    const leaseMs = 300
+    const leaseMs = 60_000
     const tx = <T>(work: (tx: SqlTx) => Promise<T>): Promise<T> => world.database.transaction('test.port', open => work(open as SqlTx))
     const write = (state: StepRow['state']) => (open: SqlTx): Promise<boolean> => sagaSql.journal(open, key, 1, [{ seq: 0, name: 'a', state, output: null }])
     await tx(open => sagaSql.begin(open, { ...key, version: 1, input: '{}', fingerprint: 'f', owner: 'a', leaseMs }))
     const happened: string[] = []
-    let entered = (): void => undefined
-    const inside = new Promise<void>(resolve => { entered = resolve })
+    const gate = (): { readonly open: () => void; readonly opened: Promise<void> } => {
+      let open = (): void => undefined
+      const opened = new Promise<void>(resolve => { open = resolve })
+      return { open: () => { open() }, opened }
+    }
+    const [inside, goOn] = [gate(), gate()]
     const journalled = tx(async open => {
       const live = await write('done')(open)
-      entered()
-      await open.query('SELECT pg_sleep(0.8)')
+      inside.open()
+      await goOn.opened
       happened.push('commit')
       return live
     })
-    await inside
+    await inside.opened
     expect(await tx(open => sagaSql.renew(open, key, 1, leaseMs))).toBe(true)
     happened.push('heartbeat')
-    let fence: number | undefined
-    for (let i = 0; i < 500 && fence === undefined; i++) fence = await tx(open => sagaSql.take(open, key, 1, 'b', leaseMs))
-    happened.push('take-over')
+    await world.elapse(leaseMs)
+    const takeOver = tx(open => sagaSql.take(open, key, 1, 'b', leaseMs)).finally(() => { happened.push('take-over') })
+    for (let waiting = 0; waiting === 0;) waiting = (await tx(open => open.query(`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`))).length
+    goOn.open()
     expect(await journalled).toBe(true)
+    const fence = await takeOver
     expect(fence).toBe(2)
     expect(happened).toEqual(['heartbeat', 'commit', 'take-over'])
     expect(await tx(write('intent'))).toBe(false)
