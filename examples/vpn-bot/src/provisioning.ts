@@ -26,7 +26,7 @@ const CLAIM_MS = 120_000
  * A panel that is away is nobody's fault: a run goes on for most of a day before it wants a person, and looks often
  * enough to deliver soon after the panel is back. Refusals by the open breaker don't count.
  */
-const PATIENCE = { attempts: 1_000, backoffMax: '60s' } as const
+const PATIENCE = { attempts: 1_000, giveUpAfter: '7d', backoffMax: '60s' } as const
 /** A customer who has paid and waits longer than this is told to a person. */
 const DELAYED_MS = 30 * 60_000
 /** Activations begun at once by fresh payments; what is more waits for the worker. */
