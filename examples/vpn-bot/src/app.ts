@@ -124,7 +124,7 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
   const parts: readonly Mounted[] = [
     mount(TELEGRAM_PATH, telegramWebhook({ inbox: hold.inbox, secret: config.webhookSecret, events: hold.events })),
     cryptoPayWebhook,
-    probes(hold, { version: '0.1.0', ...(options.consoleToken === undefined ? {} : { token: options.consoleToken }) }),
+    probes(notReadyOnce(() => stopping, hold), { version: '0.1.0', ...(options.consoleToken === undefined ? {} : { token: options.consoleToken }) }),
     desk,
     mount('/', async () => new Response(null, { status: 302, headers: { location: '/console' } })),
   ]
@@ -162,6 +162,11 @@ export function createApp<Tx>(options: AppOptions<Tx>): VpnBot<Tx> {
 /** Those of the options that were given: an optional property is left out, not undefined. */
 function given<T extends object, Name extends keyof T>(options: T, names: readonly Name[]): Pick<T, Name> {
   return Object.fromEntries(names.flatMap(name => (options[name] === undefined ? [] : [[name, options[name]]]))) as Pick<T, Name>
+}
+
+/** The same service, not ready from the first moment of a stop: runs on the panel are waited for before `hold` itself drains. */
+function notReadyOnce<Tx>(stopping: () => boolean, hold: DurableHoldfast<Tx>): DurableHoldfast<Tx> {
+  return Object.create(hold, { phase: { get: () => (stopping() && hold.phase === 'ready' ? 'draining' : hold.phase) } }) as DurableHoldfast<Tx>
 }
 
 /** Enough for grammY to begin with; the worker asks Telegram for the rest. */

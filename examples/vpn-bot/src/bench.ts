@@ -8,7 +8,7 @@ import { simulatedEnv, type SimulatedEnv } from 'holdfast/testing'
 import { type CryptoPaySimulator, cryptoPaySimulator } from 'holdfast-simulators/crypto-pay'
 import { type TelegramSimulator, telegramSimulator, type UserActor } from 'holdfast-simulators/telegram'
 import { type VpnPanelSimulator, vpnPanelSimulator } from 'holdfast-simulators/vpn-panel'
-import { createApp, CRYPTO_PAY_PATH, TELEGRAM_PATH, type VpnBot } from './app.ts'
+import { type AppOptions, createApp, CRYPTO_PAY_PATH, TELEGRAM_PATH, type VpnBot } from './app.ts'
 import type { BotConfig } from './settings.ts'
 import { memoryRows } from './shop/memory.ts'
 import { brokenInvariants } from './shop/invariants.ts'
@@ -17,7 +17,13 @@ import type { Snapshot } from './shop/types.ts'
 
 export const ADMIN_ID = 7
 const SECRET = 'simulated-webhook-secret'
-const BOT = 'http://bot.test'
+export const BOT = 'http://bot.test'
+
+interface Sent { readonly chat_id: number | string; readonly text: string }
+
+function isDelivery(text: string | undefined): boolean {
+  return text !== undefined && /^(?:Your key:|Ваш ключ:|Renewed|Продлено)/.test(text)
+}
 
 export interface WorldOptions {
   readonly seed?: number
@@ -56,7 +62,11 @@ export function world({ seed = 1, latencyMs }: WorldOptions = {}): World {
       cryptoPayToken: cryptoPay.token, cryptoPayUrl: 'http://crypto-pay.test', paymentProviderToken: 'simulated-provider',
       panelUrl: 'http://panel.test', panelToken: panel.token, adminIds: [String(ADMIN_ID)],
     },
-    deliveries: customerId => telegram.inboxOf(customerId).filter(message => /^(?:Your key:|Ваш ключ:|Renewed|Продлено)/.test(message.text)).length,
+    deliveries: customerId => {
+      // An answer to /key reads the same. It is the one that goes to the chat it answers, by number; kept messages name it by text.
+      const answers = telegram.ledger.entries('sendMessage').filter(({ args, applied }) => applied > 0 && (args as Partial<Sent>).chat_id === customerId && isDelivery((args as Partial<Sent>).text))
+      return telegram.inboxOf(customerId).filter(message => isDelivery(message.text)).length - answers.length
+    },
     charges: () => [
       ...telegram.charges.map(charge => `card:${charge.chargeId}`),
       ...cryptoPay.invoices().filter(invoice => invoice.status === 'paid').map(invoice => `crypto:${String(invoice.invoice_id)}`),
@@ -69,6 +79,8 @@ export interface RunningOptions<Tx> extends Pick<HoldfastOptions, 'environment' 
   readonly shop: Shop<Tx>
   /** Which of several instances; the webhooks go to the one that started last, unless another name is given. */
   readonly origin?: string
+  /** What a control takes away, or a drill breaks: the app is given this instead. */
+  readonly given?: (options: AppOptions<Tx>) => AppOptions<Tx>
 }
 
 export interface Running<Tx> {
@@ -83,10 +95,11 @@ export interface Running<Tx> {
 /** One instance of the bot in `outside`, started. */
 export async function run<Tx>(outside: World, options: RunningOptions<Tx>): Promise<Running<Tx>> {
   const env = outside.env.process()
-  const app = createApp({
+  const given: AppOptions<Tx> = {
     env, store: options.store, shop: options.shop, config: outside.config, log: options.log ?? 'silent', environment: options.environment ?? {},
     ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
-  })
+  }
+  const app = createApp(options.given?.(given) ?? given)
   outside.env.serve(options.origin ?? BOT, request => app.fetch(request, { remoteAddress: '127.0.0.1' }))
   let started = false
   const starting = app.start().then(() => { started = true })
