@@ -43,12 +43,16 @@ export function kindsOfUpdates(): number {
   return recipes().length + fromSchema().length
 }
 
-/** Recorded updates of 2017 (Illemius/telegram_types, MIT): old shapes that a bot must not stumble over. Bare messages are wrapped. */
+/**
+ * Recorded updates of 2017 (Illemius/telegram_types, MIT): old shapes that a bot must not stumble over. Bare messages are
+ * wrapped; each has a number of its own, as most were recorded under the same one and would be taken for duplicates.
+ */
 export function fixtureUpdates(): readonly { readonly name: string; readonly update: Update }[] {
   const folder = dataFile('updates/')
   return readdirSync(folder).filter(name => name.endsWith('.json')).sort().map((name, index) => {
     const recorded = JSON.parse(readFileSync(new URL(name, folder), 'utf8')) as Readonly<Record<string, unknown>>
-    return { name, update: typeof recorded['update_id'] === 'number' ? (recorded as Update) : { update_id: 900_000_000 + index, message: recorded } }
+    const content = typeof recorded['update_id'] === 'number' ? recorded : { message: recorded }
+    return { name, update: { ...content, update_id: 900_000_000 + index } }
   })
 }
 

@@ -63,6 +63,13 @@ describe('a service with a store', () => {
     await stopped(env, hold)
   })
 
+  it('says to whoever comes after its end that it is stopping: no defect, and worth trying again', async () => {
+    const { env, hold } = service()
+    await started(env, hold)
+    await stopped(env, hold)
+    await expect(hold.transaction('late', async () => 1)).rejects.toMatchObject({ code: 'HF_STOPPING', failure: 'infra_error', retryable: true })
+  })
+
   it('leaves nothing behind when the start fails', async () => {
     const env = simulatedEnv()
     const broken = { ...memory(), open: async () => { throw new Error('disk is gone') } }

@@ -8,7 +8,7 @@ import type { Database } from '../store/index.ts'
 import type { TimelineEntry } from '../observe/index.ts'
 import { declareCommands } from './commands.ts'
 import { CoreParts } from './core-parts.ts'
-import { DurableParts } from './durable-parts.ts'
+import { DurableParts, openedDatabase, type OpenedStore } from './durable-parts.ts'
 import { defineGauges } from './gauges.ts'
 import type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
 import type { Status, WorkItemStatus } from './status.ts'
@@ -41,11 +41,8 @@ class Service<Tx> {
   #work: readonly WorkItemStatus[] = []
 
   constructor(options: HoldfastOptions, store: StoreOptions<Tx>['store'] | undefined) {
-    const opened: { database: Database<Tx> | undefined } = { database: undefined }
-    const database = (): Database<Tx> => {
-      if (opened.database === undefined) throw new HoldfastError('HF_NOT_STARTED', { message: 'the store is not open: call start() and wait for it' })
-      return opened.database
-    }
+    const opened: OpenedStore<Tx> = { database: undefined, closed: false }
+    const database = (): Database<Tx> => openedDatabase(opened)
     const parts = new CoreParts<Tx>(options, store === undefined ? undefined : database)
     this.#parts = parts
     this.#drainMs = durationMs(options.drainFor ?? DRAIN_DEFAULT, `${options.service}: drainFor`)

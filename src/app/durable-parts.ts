@@ -14,6 +14,20 @@ import type { WorkItemStatus } from './status.ts'
 const WORK_MAX = 200
 const PARKED_MAX = 100
 
+/** The store of a service, between `start()` and `stop()`. */
+export interface OpenedStore<Tx> {
+  database: Database<Tx> | undefined
+  /** By `stop()`: whoever comes now comes too late, which is nobody's mistake. */
+  closed: boolean
+}
+
+/** @throws HF_NOT_STARTED before the store is open, HF_STOPPING after it was closed */
+export function openedDatabase<Tx>({ database, closed }: OpenedStore<Tx>): Database<Tx> {
+  if (database !== undefined) return database
+  if (closed) throw new HoldfastError('HF_STOPPING', { message: 'this instance is stopping and has closed its store', stackless: true })
+  throw new HoldfastError('HF_NOT_STARTED', { message: 'the store is not open: call start() and wait for it' })
+}
+
 export class DurableParts<Tx> {
   readonly store: Store<Tx>
   readonly inbox: Inbox<Tx>
@@ -27,10 +41,10 @@ export class DurableParts<Tx> {
   readonly #recovery: Recovery
   #migrations: readonly Migration[] = []
   #started = false
-  readonly #opened: { database: Database<Tx> | undefined }
+  readonly #opened: OpenedStore<Tx>
   #stopListening: (() => void)[] = []
 
-  constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: { database: Database<Tx> | undefined }) {
+  constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: OpenedStore<Tx>) {
     if (parts.durable === undefined) throw new HoldfastError('HF_INVARIANT', { message: 'a store was given and no durable kit was made' })
     this.store = store
     this.#parts = parts
@@ -54,11 +68,9 @@ export class DurableParts<Tx> {
     parts.worker('recovery', { every: '15s', safeSleep: '5s', run: () => this.#recovery.sweep() })
   }
 
-  /** @throws HF_NOT_STARTED */
+  /** @throws HF_NOT_STARTED, HF_STOPPING */
   database(): Database<Tx> {
-    const { database } = this.#opened
-    if (database === undefined) throw new HoldfastError('HF_NOT_STARTED', { message: 'the store is not open: call start() and wait for it' })
-    return database
+    return openedDatabase(this.#opened)
   }
 
   once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx> | OutsideOnce<In, I, R, Tx>): Once<In, R, Tx> {
@@ -126,6 +138,7 @@ export class DurableParts<Tx> {
     for (const stop of this.#stopListening) stop()
     const { database } = this.#opened
     this.#opened.database = undefined
+    this.#opened.closed = true
     await database?.close()
   }
 

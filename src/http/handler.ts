@@ -69,7 +69,8 @@ export function combine(parts: readonly Mounted[], options: CombineOptions = {})
 
 /** Tells the event spine about what a handler threw: refusals quietly, failures with their error. */
 export function announce(events: EventBus | undefined, handler: string, error: unknown): void {
-  if (isHoldfastError(error) && error.failure === 'user_error') {
+  // The next instance takes what a stopping one refuses.
+  if (isHoldfastError(error) && (error.failure === 'user_error' || error.code === 'HF_STOPPING')) {
     events?.emit('handler.refused', { handler, code: error.code, message: messageOf(error) })
     return
   }

@@ -37,7 +37,7 @@ describe('an update', () => {
   })
 
   it.each([
-    new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' }), new HoldfastError('HF_STOPPING', { message: 'draining' }), new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: 'lost' }), new Error('a defect'),
+    new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' }), new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: 'lost' }), new Error('a defect'),
   ])('is sent again later when it could not be claimed: %s', async error => {
     const { post, said } = webhook(() => Promise.reject(error))
     const response = await post(message)
@@ -45,6 +45,13 @@ describe('an update', () => {
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
     expect(said).toEqual(['handler.failed'])
   })
+})
+
+it('that comes while the instance stops is refused without an alarm: nothing has failed', async () => {
+  const { post, said } = webhook(async () => { throw new HoldfastError('HF_STOPPING', { message: 'draining' }) })
+  const response = await post(message)
+  expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2'])
+  expect(said).toEqual(['handler.refused'])
 })
 
 describe('what is no update', () => {

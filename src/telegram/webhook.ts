@@ -60,6 +60,8 @@ export function telegramWebhook(options: TelegramWebhookOptions): (request: Requ
       await withContext({ correlationId: correlationOf(update), component: 'telegram webhook' }, () => inbox.claim(message))
       return new Response(null, { status: 200 })
     } catch (error) {
+      // On its way out: the next instance takes the update, nothing has failed.
+      if (isHoldfastError(error) && error.code === 'HF_STOPPING') return refuse(503, error.code, 'this instance is stopping; please deliver it again', { 'retry-after': String(RETRY_AFTER_S) })
       const failure = isHoldfastError(error) ? error.failure : 'defect'
       events?.emit('handler.failed', { handler: 'telegram webhook', failure, message: messageOf(error), error })
       // Whatever it was, the update is not ours yet: Telegram keeps it and comes again.

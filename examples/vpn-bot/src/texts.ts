@@ -58,6 +58,7 @@ export interface Texts {
   readonly buy: string
   readonly oldButton: string
   readonly notUnderstood: (what: string) => string
+  /** By the message's field; the first that is there names it (an animation fills in `document`, too). */
   readonly kinds: Readonly<Record<string, string>>
   readonly failed: (code: string) => string
 }
@@ -104,7 +105,7 @@ const en: Texts = {
   oldButton: 'This button is old. /plans shows what there is now.',
   notUnderstood: what => `I can't do anything with ${what}. /help shows what I can do.`,
   kinds: {
-    photo: 'a photo', video: 'a video', video_note: 'a video message', voice: 'a voice message', audio: 'music', document: 'a file', sticker: 'a sticker', animation: 'an animation', location: 'a location',
+    photo: 'a photo', video: 'a video', video_note: 'a video message', voice: 'a voice message', audio: 'music', animation: 'an animation', document: 'a file', sticker: 'a sticker', location: 'a location',
     venue: 'a place', contact: 'a contact', poll: 'a poll', dice: 'dice', game: 'a game', story: 'a story', invoice: 'an invoice', text: 'this',
   },
   failed: code => `Something went wrong on our side. What you have paid for is safe. If it happens again, please tell us this code: ${code}`,
@@ -152,7 +153,7 @@ const ru: Texts = {
   oldButton: 'Эта кнопка устарела. Что есть сейчас, покажет /plans.',
   notUnderstood: what => `Я не знаю, что делать: ${what}. Что я умею, покажет /help.`,
   kinds: {
-    photo: 'фотография', video: 'видео', video_note: 'видеосообщение', voice: 'голосовое сообщение', audio: 'музыка', document: 'файл', sticker: 'стикер', animation: 'анимация', location: 'геопозиция',
+    photo: 'фотография', video: 'видео', video_note: 'видеосообщение', voice: 'голосовое сообщение', audio: 'музыка', animation: 'анимация', document: 'файл', sticker: 'стикер', location: 'геопозиция',
     venue: 'место', contact: 'контакт', poll: 'опрос', dice: 'кубик', game: 'игра', story: 'история', invoice: 'счёт', text: 'это сообщение',
   },
   failed: code => `У нас что-то сломалось. Всё оплаченное в сохранности. Если повторится, назовите нам код: ${code}`,
