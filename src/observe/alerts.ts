@@ -125,10 +125,11 @@ function sinkQueue(sink: AlertSink, env: Env): { push(alert: Alert): void; reado
   let busy = false
   let dropped = 0
   const drain = async (): Promise<void> => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    for (let alert = queue.shift(); alert !== undefined; alert = queue.shift()) {
       const late = new AbortController()
       const told = await Promise.race([
-        sink(next).then(() => true, () => false),
+        // Asynchronous, so that a sink that throws at once is one that fails.
+        (async () => sink(alert))().then(() => true, () => false),
         env.sleep(ALERT_DEFAULTS.sinkTimeoutMs, late.signal).then(() => false),
       ])
       late.abort()

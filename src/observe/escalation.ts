@@ -4,7 +4,7 @@
  * Normal operation writes neither warning nor error. What repeats is written once per interval with a count.
  * `stack: true` is for crashes and defects only: an expected failure without its stack is read, with it it is not.
  */
-import { type EventName, type FailureClass, type HoldfastEvent, type HoldfastEvents, isHoldfastError } from '../core/index.ts'
+import { type ErrorCode, type EventName, type FailureClass, type HoldfastEvent, type HoldfastEvents, isHoldfastError } from '../core/index.ts'
 import type { LogLevel } from './logger.ts'
 
 export interface LogRule {
@@ -32,6 +32,9 @@ const FAILURES: Readonly<Record<FailureClass, LogRule>> = {
   user_error: info,
   defect: { level: 'error', stack: true },
 }
+
+/** What a stranger sends who need not know any secret. */
+const BAD_PAYLOADS: ReadonlySet<string> = new Set<ErrorCode>(['HF_BODY_INVALID', 'HF_SIGNATURE_INVALID', 'HF_BODY_TOO_LARGE', 'HF_UNAUTHENTICATED'])
 
 /** The table that is used unless the program overrides entries of it. */
 export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalation>>({
@@ -88,7 +91,8 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
   'worker.item.failed': data => ({ ...FAILURES[data.failure], ...(data.failure === 'dependency_error' ? { throttle: data.worker } : {}) }),
   'worker.item.parked': () => error,
   'handler.failed': data => FAILURES[data.failure],
-  'handler.refused': data => ({ level: 'info', throttle: `${data.handler} ${data.code}` }),
+  // Who sends rubbish chooses how often, and under which names: one line a minute says that it goes on.
+  'handler.refused': data => ({ level: 'info', throttle: BAD_PAYLOADS.has(data.code) ? data.code : `${data.handler} ${data.code}` }),
   // What an alert is about has its own line; the alert itself reaches people by its sinks and the console.
   'alert.raised': () => warn,
   'alert.recovered': () => info,

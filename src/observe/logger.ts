@@ -2,8 +2,10 @@
  * Where log lines go: pino, or any logger of its shape.
  *
  * The wrapper redacts before it hands on, so that whichever logger is given never sees a secret.
+ * pino is loaded when it is used: who brings a logger neither waits for it nor needs it installed.
  */
-import pino from 'pino'
+import { createRequire } from 'node:module'
+import type { pino as Pino } from 'pino'
 import type { Redactor } from './redact.ts'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
@@ -18,6 +20,7 @@ export interface Logger {
 
 /** JSON lines on standard output, one per event, with time in ISO 8601 and the level as a word. */
 export function pinoLogger(options: { readonly service: string; readonly instance: string; readonly level?: LogLevel }): Logger {
+  const { pino } = createRequire(import.meta.url)('pino') as { readonly pino: typeof Pino }
   return pino({
     level: options.level ?? 'info',
     base: { service: options.service, instance: options.instance },

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process'
+import { createRequire } from 'node:module'
 import { describe, expect, it } from 'vitest'
 import { EventBus, HoldfastError, withContext } from '../core/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
-import { type Alert, alerts, countEvents, describeEvent, ESCALATION, logEvents, type Logger, metrics, redacting, redactor, timeline } from './index.ts'
+import { type Alert, alerts, countEvents, describeEvent, ESCALATION, logEvents, type Logger, metrics, pinoLogger, redacting, redactor, timeline } from './index.ts'
 
 function recorder(): { logger: Logger; lines: { level: string; fields: Record<string, unknown>; message: string }[] } {
   const lines: { level: string; fields: Record<string, unknown>; message: string }[] = []
@@ -60,9 +61,28 @@ describe('the log', () => {
     expect(lines.filter(line => line.level === 'warn' || line.level === 'error')).toEqual([])
   })
 
+  it('says of rubbish from outside that it comes, once a minute, however many and under whatever names', async () => {
+    const { env, events, lines } = setUp()
+    for (let index = 0; index < 5_000; index += 1) events.emit('handler.refused', { handler: `http /hook/${String(index)}`, code: index % 2 === 0 ? 'HF_BODY_INVALID' : 'HF_SIGNATURE_INVALID', message: 'no' })
+    expect(lines.map(line => line.level)).toEqual(['info', 'info'])
+    await env.advance('61s')
+    events.emit('handler.refused', { handler: 'http /hook', code: 'HF_BODY_INVALID', message: 'no' })
+    expect(lines[2]?.fields['suppressedBefore']).toBe(2_499)
+  })
+
   it('never throws into the program when the logger does', () => {
     const broken: Logger = { debug: () => { throw new Error('disk full') }, info: () => { throw new Error('disk full') }, warn: () => undefined, error: () => undefined }
     expect(() => { redacting(broken, redactor()).info({}, 'x') }).not.toThrow()
+  })
+})
+
+describe('pino', () => {
+  it('is loaded when it is used, and not before', () => {
+    const loaded = (): boolean => Object.keys(createRequire(import.meta.url).cache).some(path => path.includes('/node_modules/pino/'))
+    expect(loaded()).toBe(false)
+    const logger = pinoLogger({ service: 'shop', instance: 'i1', level: 'error' })
+    expect(loaded()).toBe(true)
+    expect(typeof logger.error).toBe('function')
   })
 })
 
@@ -116,6 +136,17 @@ describe('the timeline', () => {
     expect(line.explain('tg-1').map(entry => entry.name)).toEqual(['inbox.received', 'breaker.changed'])
   })
 
+  it('tells every listener, whichever of them throws', () => {
+    const events = new EventBus({ now: () => 0 })
+    const line = timeline(events, { instance: 'i1', redact: redactor() })
+    const seen: string[] = []
+    line.onEntry(() => { throw new Error('the console went away') })
+    line.onEntry(entry => seen.push(entry.text))
+    events.emit('app.progress', { message: 'one' })
+    events.emit('app.progress', { message: 'two' })
+    expect(seen).toEqual(['one', 'an event listener threw: the console went away', 'two'])
+  })
+
   it('is bounded', () => {
     const events = new EventBus({ now: () => 0 })
     const line = timeline(events, { instance: 'i1', redact: redactor() })
@@ -129,7 +160,7 @@ describe('alerts', () => {
     const env = simulatedEnv()
     const events = new EventBus(env)
     const told: Alert[] = []
-    const board = alerts(events, env, { sinks: [async alert => { told.push(alert) }, async () => { throw new Error('sink is down') }, () => new Promise(() => undefined)] })
+    const board = alerts(events, env, { sinks: [async alert => { told.push(alert) }, async () => { throw new Error('sink is down') }, () => new Promise(() => undefined), () => { throw new Error('at once') }] })
     return { env, events, told, board }
   }
   const opened = { dependency: 'vpn-panel', from: 'closed', to: 'open', reason: '5 failures in a row' } as const
@@ -172,7 +203,10 @@ describe('alerts', () => {
     events.emit('breaker.changed', opened)
     await env.advance('30s')
     expect(told).toHaveLength(1)
-    expect(board.dropped).toBe(2)
+    expect(board.dropped).toBe(3)
+    events.emit('breaker.changed', { ...opened, dependency: 'crypto-pay' })
+    await env.advance('30s')
+    expect([told.length, board.dropped]).toEqual([2, 6])
     board.stop()
   })
 })

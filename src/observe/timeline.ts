@@ -57,7 +57,7 @@ export function timeline(events: EventBus, options: { readonly instance: string;
     const told = repeated ? { ...last, count: last.count + 1, lastAt: entry.at } : entry
     if (repeated) entries[entries.length - 1] = told
     else keep(entries, told, TIMELINE_DEFAULTS.entriesMax)
-    for (const listener of listeners) listener(told)
+    tellAll(listeners, told)
   })
 
   return {
@@ -72,6 +72,19 @@ export function timeline(events: EventBus, options: { readonly instance: string;
     },
     stop,
   }
+}
+
+/** One listener that throws keeps none of the others; the first error goes to the event bus, which reports it once. */
+function tellAll(listeners: ReadonlySet<(entry: TimelineEntry) => void>, entry: TimelineEntry): void {
+  const thrown: unknown[] = []
+  for (const listener of listeners) {
+    try {
+      listener(entry)
+    } catch (error) {
+      thrown.push(error)
+    }
+  }
+  if (thrown.length > 0) throw thrown[0]
 }
 
 /** What says nothing: an iteration that found nothing to do. */
