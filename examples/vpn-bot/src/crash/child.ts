@@ -44,7 +44,7 @@ const log = (level: 'warn' | 'error') => (fields: object, message: string): void
 const app = createApp({
   env, store, config, environment: {}, shop,
   // PGlite shares the event loop with everything else: under load a second is too short to be kept.
-  leaseFor: chosen.kind === 'embedded' ? '3s' : '1s',
+  leaseFor: settings.leaseFor ?? (chosen.kind === 'embedded' ? '3s' : '1s'),
   log: { debug: () => undefined, info: () => undefined, warn: log('warn'), error: log('error') },
 })
 

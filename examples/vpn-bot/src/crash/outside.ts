@@ -29,6 +29,7 @@ export interface Outside {
 }
 
 export const CUSTOMER_ID = 42
+const ADMIN_ID = 7
 export const SECRET = 'crash-run-webhook-secret'
 
 export async function openOutside(env: Env, seed: number): Promise<Outside> {
@@ -39,12 +40,13 @@ export async function openOutside(env: Env, seed: number): Promise<Outside> {
   const panel = vpnPanelSimulator({ env, seed })
   const [telegramAt, cryptoPayAt, panelAt] = [await listen(telegram), await listen(cryptoPay), await listen(panel)]
   telegram.setWebhook(`${bot}${TELEGRAM_PATH}`, { secretToken: SECRET })
+  telegram.user({ id: ADMIN_ID, firstName: 'Admin' })
   const anna = telegram.user({ id: CUSTOMER_ID, firstName: 'Anna', languageCode: 'en' })
   return {
     telegram, cryptoPay, panel, port, anna,
     config: {
       botToken: telegram.token, telegramApiRoot: telegramAt.url, webhookSecret: SECRET, publicUrl: undefined, cryptoPayToken: cryptoPay.token, cryptoPayUrl: cryptoPayAt.url,
-      paymentProviderToken: 'simulated-provider', panelUrl: panelAt.url, panelToken: panel.token, adminIds: ['7'],
+      paymentProviderToken: 'simulated-provider', panelUrl: panelAt.url, panelToken: panel.token, adminIds: [String(ADMIN_ID)],
     },
     charges: () => [
       ...telegram.charges.map(charge => `card:${charge.chargeId}`),

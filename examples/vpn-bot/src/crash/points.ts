@@ -69,7 +69,7 @@ export class Counter {
   }
 }
 
-function tookSomething(value: unknown): boolean {
+export function tookSomething(value: unknown): boolean {
   const rows = typeof value === 'object' && value !== null && 'rows' in value ? value.rows : value
   return Array.isArray(rows) && rows.length > 0
 }

@@ -1,6 +1,7 @@
 /**
  * What the rig and the program that it kills tell each other, over the child's IPC channel.
  */
+import type { Duration } from 'holdfast/core'
 import type { BotConfig } from '../settings.ts'
 import type { Snapshot } from '../shop/types.ts'
 
@@ -18,6 +19,8 @@ export interface ChildSettings {
   /** `name#occurrence:side`: here it dies. */
   readonly dieAt?: string
   readonly without?: Control
+  /** How long what a dead program held stays taken. Default: a few seconds, so that a run is short. */
+  readonly leaseFor?: Duration
 }
 
 export type ToChild =
