@@ -1,8 +1,8 @@
 /**
  * The rooms of one service, wired to one event spine: what every Holdfast has, with a store or without.
  */
-import { type Env, EventBus, type Kit, realEnv, Registry } from '../core/index.ts'
-import { auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk } from '../control/index.ts'
+import { type Duration, durationMs, type Env, EventBus, type Kit, realEnv, Registry } from '../core/index.ts'
+import { type Audit, auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk } from '../control/index.ts'
 import { type DurableKit, lease } from '../durable/index.ts'
 import { type Dependency, dependency, type DependencyOptions } from '../guard/index.ts'
 import { createHealth, type Health } from '../health/index.ts'
@@ -10,9 +10,14 @@ import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
 import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
 import { storedItems, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
 import type { HoldfastOptions } from './holdfast.ts'
+import { Runbooks } from './runbooks.ts'
 
 /** What a dependency of ours is given where the program does not say: the lease of everything that is held. */
 export const LEASE_DEFAULT = '15s'
+/** Kubernetes kills after 30 s. */
+export const DRAIN_DEFAULT = '25s'
+/** A worker cancels what it still runs this long before the service closes its store, to end in order and give leadership back. */
+const CANCEL_BEFORE_MS = 2_000
 
 export class CoreParts<Tx> {
   readonly options: HoldfastOptions
@@ -25,11 +30,14 @@ export class CoreParts<Tx> {
   readonly limits: Registry<Limit> = new Registry<Limit>('limit')
   readonly workers: Registry<Worker> = new Registry<Worker>('worker')
   readonly items: ItemLedger | undefined
+  readonly audit: Audit<Tx> | undefined
+  readonly runbooks: Runbooks
   readonly log: Logger
   readonly redact: Redactor
   readonly metrics: Metrics
   readonly timeline: Timeline
   readonly alerts: Alerts
+  readonly #workersDrainFor: Duration
   readonly #silence: (() => void)[]
 
   constructor(options: HoldfastOptions, database: DurableKit<Tx>['database'] | undefined) {
@@ -40,16 +48,19 @@ export class CoreParts<Tx> {
     this.kit = { env, events, service: options.service, instance }
     this.durable = database === undefined ? undefined : { ...this.kit, database }
 
+    this.runbooks = new Runbooks(options.runbooks)
+    this.#workersDrainFor = workersDrain(options)
     this.redact = redactor()
     for (const secret of options.secrets ?? []) this.redact.register(secret)
     const logger = options.log === 'silent' ? SILENT : (options.log ?? pinoLogger({ service: options.service, instance }))
-    this.log = redacting(logger, this.redact)
+    this.log = logger === SILENT ? SILENT : redacting(logger, this.redact)
     this.metrics = metrics()
     this.timeline = timeline(events, { instance, redact: this.redact })
     this.#silence = [logEvents(events, this.log, env), countEvents(events, this.metrics)]
 
     this.health = createHealth(this.kit)
-    const overrides = this.durable === undefined ? undefined : storedOverrides(this.durable, auditLog(this.durable))
+    this.audit = this.durable === undefined ? undefined : auditLog(this.durable)
+    const overrides = this.durable === undefined || this.audit === undefined ? undefined : storedOverrides(this.durable, this.audit)
     this.board = flagBoard(this.kit, {
       environment: options.environment ?? process.env,
       ...(overrides === undefined ? {} : { overrides }),
@@ -61,10 +72,12 @@ export class CoreParts<Tx> {
   }
 
   flags<const Names extends string>(declared: { readonly [N in Names]: FlagOptions }): Flags<Names> {
+    for (const [name, { runbook }] of Object.entries<FlagOptions>(declared)) this.runbooks.named(`flag ${name}`, runbook)
     return this.board.declare(declared)
   }
 
   dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name> {
+    this.runbooks.named(`dependency ${name}`, options.runbook)
     const made = dependency(name, options, this.kit)
     this.dependencies.add(name, made)
     this.health.follow(name, options.tier)
@@ -76,7 +89,8 @@ export class CoreParts<Tx> {
   }
 
   worker(name: string, options: WorkerOptions): Worker {
-    const made = worker(name, { ...options, drainFor: options.drainFor ?? this.options.drainFor ?? '25s' }, this.kit, {
+    this.runbooks.named(`worker ${name}`, options.runbook)
+    const made = worker(name, { ...options, drainFor: options.drainFor ?? this.#workersDrainFor }, this.kit, {
       systemState: () => this.health.state,
       ...(this.durable === undefined ? {} : { lease: lease(`worker:${name}`, { ttl: this.options.leaseFor ?? LEASE_DEFAULT }, this.durable) }),
       ...(this.items === undefined ? {} : { items: this.items }),
@@ -92,8 +106,13 @@ export class CoreParts<Tx> {
   }
 
   #commandPorts(): Parameters<typeof commands<Tx>>[1] {
-    if (this.durable === undefined) return undefined
-    const audit = auditLog(this.durable)
+    const { audit } = this
+    if (this.durable === undefined || audit === undefined) return undefined
     return { audit, tickets: ticketDesk(this.durable, audit), kit: this.durable }
   }
+}
+
+function workersDrain({ service, drainFor = DRAIN_DEFAULT }: HoldfastOptions): Duration {
+  const drainMs = durationMs(drainFor, `${service}: drainFor`)
+  return `${String(Math.floor(Math.max(drainMs - CANCEL_BEFORE_MS, drainMs * 0.6)))}ms` as Duration
 }

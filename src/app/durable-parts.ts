@@ -2,10 +2,11 @@
  * What a store adds: once, sagas, inbox, outbox, irreversible actions, and the recovery that finishes what a crash left.
  */
 import { HoldfastError, type Json, Registry } from '../core/index.ts'
-import { controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
+import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
 import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, type Processor, recovery, type Recovery, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
 import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
+import { endsWithin } from './bounded.ts'
 import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
 import { STORE_COMPONENT } from './status-of.ts'
 import type { WorkItemStatus } from './status.ts'
@@ -13,6 +14,8 @@ import type { WorkItemStatus } from './status.ts'
 /** Work items that are shown; more than that is one message: "too many". */
 const WORK_MAX = 200
 const PARKED_MAX = 100
+/** How long the start waits for what a crash left to be taken up; a run that waits for a slow dependency goes on beside the service. */
+const FIRST_SWEEP_MS = 10_000
 
 /** The store of a service, between `start()` and `stop()`. */
 export interface OpenedStore<Tx> {
@@ -42,6 +45,7 @@ export class DurableParts<Tx> {
   #migrations: readonly Migration[] = []
   #started = false
   readonly #opened: OpenedStore<Tx>
+  #sweeping: Promise<void> | undefined
   #stopListening: (() => void)[] = []
 
   constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: OpenedStore<Tx>) {
@@ -62,10 +66,17 @@ export class DurableParts<Tx> {
         return processor
       },
     }
-    this.outbox = outbox<Tx>({ lease: leaseFor }, this.#kit)
+    const outgoing = outbox<Tx>({ lease: leaseFor }, this.#kit)
+    this.outbox = {
+      ...outgoing,
+      topic: (name, options) => {
+        parts.runbooks.named(`topic ${name}`, options.runbook)
+        outgoing.topic(name, options)
+      },
+    }
     this.#recovery = recovery<Tx>({ onces: () => this.#onces.all(), sagas: () => this.#sagas.all(), inbox: this.inbox, outbox: this.outbox }, this.#kit)
     parts.health.check(STORE_COMPONENT, { tier: 'required', every: '5s', timeout: '1s', slowerThan: '500ms', check: ({ signal }) => this.database().ping(signal) })
-    parts.worker('recovery', { every: '15s', safeSleep: '5s', run: () => this.#recovery.sweep() })
+    parts.worker('recovery', { every: '15s', safeSleep: '5s', run: () => this.#sweep() })
   }
 
   /** @throws HF_NOT_STARTED, HF_STOPPING */
@@ -74,18 +85,21 @@ export class DurableParts<Tx> {
   }
 
   once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx> | OutsideOnce<In, I, R, Tx>): Once<In, R, Tx> {
+    this.#parts.runbooks.named(`once ${name}`, options.runbook)
     const made = 'write' in options ? once(name, options, this.#kit) : once(name, options, this.#kit)
     this.#onces.add(name, made as unknown as Once<unknown, Json | void, Tx>)
     return made
   }
 
   saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R> {
+    this.#parts.runbooks.named(`saga ${name}`, options.runbook)
     const made = saga(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit)
     this.#sagas.add(name, made)
     return made
   }
 
   irreversible<In, I, R extends Json | void>(name: string, options: IrreversibleOptions<In, I, R, Tx>): Irreversible<In, R> {
+    this.#parts.runbooks.named(`irreversible ${name}`, options.runbook)
     this.#irreversibles.add(name, { name })
     return irreversible(name, options, this.#kit)
   }
@@ -119,12 +133,22 @@ export class DurableParts<Tx> {
     if (this.#migrations.length > 0) await migrate(database, service, this.#migrations, { events })
   }
 
-  /** Everything that takes work. What a crash left is taken up first. */
-  async begin(): Promise<void> {
-    await this.#recovery.sweep()
+  /**
+   * Everything that takes work. What a crash left is taken up first; a part of it that fails or takes long keeps nothing
+   * from starting: the recovery worker goes on with it at once, and says what fails.
+   */
+  async begin(goOn: () => void): Promise<void> {
+    await endsWithin(this.#kit.env, FIRST_SWEEP_MS, () => this.#sweep())
+    goOn()
     this.#started = true
     this.outbox.start()
     for (const processor of this.#processors) processor.start()
+  }
+
+  /** One at a time: the worker joins the sweep of the start. */
+  #sweep(): Promise<void> {
+    this.#sweeping ??= this.#recovery.sweep().finally(() => { this.#sweeping = undefined })
+    return this.#sweeping
   }
 
   /** Takes nothing new, waits for what is in flight. Answers how many pieces were left. */
@@ -151,6 +175,14 @@ export class DurableParts<Tx> {
       items.push({ kind: 'worker-item', name: worker, id: item, state: 'parked', since: lastFailedAt, reason: this.#parts.redact.text(message), actions: ['retry', 'discard'], ...(runbook === undefined ? {} : { runbook }) })
     }
     return items.slice(0, WORK_MAX)
+  }
+
+  /** Newest first. @throws HF_OPTION_INVALID, HF_NOT_STARTED and what the store throws */
+  async audit(options: { readonly limit?: number; readonly before?: number } = {}): Promise<readonly AuditRow[]> {
+    const { audit, redact } = this.#parts
+    if (audit === undefined) return []
+    const rows = await audit.list(options)
+    return rows.map(row => redact.value(row) as AuditRow)
   }
 
   async settleWork(item: Pick<WorkItemStatus, 'kind' | 'name' | 'id'>, action: 'retry' | 'discard', reason: string): Promise<boolean> {

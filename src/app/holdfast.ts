@@ -2,7 +2,7 @@
  * The public face: what `createHoldfast` gives, with a store and without one.
  */
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
-import type { Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
+import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
 import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
 import type { Dependency, DependencyOptions } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
@@ -10,6 +10,7 @@ import type { Limit, LimitOptions } from '../limits/index.ts'
 import type { Alert, Logger, Runbook, TimelineEntry } from '../observe/index.ts'
 import type { Migration, TransactionOptions, Store } from '../store/index.ts'
 import type { Worker, WorkerOptions } from '../worker/index.ts'
+import type { NamedRunbook } from './runbooks.ts'
 import type { Status } from './status.ts'
 
 /** What every service may say about itself. */
@@ -28,7 +29,7 @@ export interface HoldfastOptions {
   readonly log?: Logger | 'silent'
   /** Where alerts go beside the log. A sink that fails never harms anything. */
   readonly alertSinks?: readonly ((alert: Alert) => Promise<void>)[]
-  /** What is to be done about each named trouble. */
+  /** What is to be done about each named trouble. Given, a definition that names one that is not here is refused at `start()`. */
   readonly runbooks?: Readonly<Record<string, Runbook>>
   /** Secrets that must never be written anywhere, whatever they turn up in. */
   readonly secrets?: readonly string[]
@@ -52,10 +53,14 @@ export interface Holdfast {
   worker(name: string, options: WorkerOptions): Worker
   /**
    * Opens the store, migrates, recovers what a crash left, starts checks and workers; resolves when ready.
-   * @throws HF_ALREADY_STARTED, HF_STORE_UNAVAILABLE, HF_STORE_LOCKED, HF_STORE_DAMAGED, HF_STORE_SCHEMA
+   * @throws HF_ALREADY_STARTED, HF_OPTION_INVALID (runbooks that are named and do not exist), HF_STOPPING (stopped meanwhile), HF_STORE_UNAVAILABLE, HF_STORE_LOCKED, HF_STORE_DAMAGED, HF_STORE_SCHEMA
    */
   start(): Promise<void>
-  /** Drains: not ready, workers finish their item, leases are released, the store is closed. Never throws; a second call waits for the first. */
+  /**
+   * Drains: not ready, workers finish their item, leases are released, the store is closed. Waits at most `drainFor` for work in flight
+   * and some seconds for closing, then says in app.stopped how many pieces were left. Never throws; a second call waits for the first;
+   * during a start it ends the start.
+   */
   stop(reason?: string): Promise<void>
   /** One page of facts, read from memory and (bounded) from the store. */
   status(): Promise<Status>
@@ -69,6 +74,9 @@ export interface Holdfast {
   commands(): readonly { readonly name: string; readonly summary: string }[]
   /** Everything known about one correlation id, in order. */
   explain(correlationId: string): readonly TimelineEntry[]
+  /** What to do about a named trouble. Undefined: none is given under this name. */
+  runbook(id: string): NamedRunbook | undefined
+  runbooks(): readonly NamedRunbook[]
   /** Prometheus text. */
   metrics(): string
   /** A fact of the program's own, for log, timeline and (with severity `attention`) an alert. */
@@ -100,6 +108,11 @@ export interface DurableHoldfast<Tx> extends Holdfast {
   migrations(migrations: readonly Migration[]): void
   /** A transaction of the program's own. @throws HF_NOT_STARTED and what the store throws */
   transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
+  /**
+   * Who changed what, why, before and after; refusals too. Newest first, 100 by default, 500 at most; `before` is the id of the last row
+   * that is known. @throws HF_OPTION_INVALID, HF_NOT_STARTED and what the store throws
+   */
+  audit(options?: { readonly limit?: number; readonly before?: number }): Promise<readonly AuditRow[]>
   readonly outbox: Outbox<Tx>
   readonly inbox: Inbox<Tx>
 }

@@ -3,5 +3,7 @@
  */
 export { createHoldfast } from './create.ts'
 export type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
+export type { NamedRunbook } from './runbooks.ts'
+export type { AuditRow } from '../control/index.ts'
 export type { AlertStatus, ComponentStatus, DependencyStatus, FlagStatus, Status, Verdict, WorkerStatus, WorkItemStatus } from './status.ts'
 export type { TimelineEntry } from '../observe/index.ts'

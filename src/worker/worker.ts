@@ -39,8 +39,8 @@ export interface Worker {
   readonly name: string
   /** Begins at once. A second call while it runs does nothing. */
   start(): void
-  /** Begins nothing new; waits for the item in progress (`drainFor`), then cancels it; gives leadership back. Never throws. */
-  stop(): Promise<void>
+  /** Begins nothing new; waits for the item in progress (`drainFor`), then cancels it; gives leadership back. Answers how many iterations were cut short (0 or 1). Never throws. */
+  stop(): Promise<number>
   /** There is work: wakes the loop now (after a failure: when `safeSleep` is over). Any number of kicks is one. */
   kick(): void
   /** By a person: one iteration now, also while paused or backing off; needs are still asked. Answers its outcome. */
@@ -116,13 +116,15 @@ class Loop implements Worker, BatchHost {
     this.#loop = this.#run()
   }
 
-  async stop(): Promise<void> {
+  async stop(): Promise<number> {
     const loop = this.#loop
-    if (loop === undefined) return
+    if (loop === undefined) return 0
     this.stopping = true
+    let cut = 0
     for (const stop of this.#stopListening) stop()
     this.#wakeUp()
     const timer = this.#env.timer(this.options.drainMs, () => {
+      cut = this.#current === undefined ? 0 : 1
       this.#current?.abort(new HoldfastError('HF_STOPPING', { message: `worker ${this.name}: cancelled, as draining took longer than ${String(this.options.drainMs)} ms` }))
     }, { keepAlive: true })
     await loop
@@ -130,6 +132,7 @@ class Loop implements Worker, BatchHost {
     await this.#guards.release()
     this.#loop = undefined
     for (const caller of this.#callers.splice(0)) caller('skipped')
+    return cut
   }
 
   kick(): void {
