@@ -16,7 +16,7 @@ import { Runbooks } from './runbooks.ts'
 export const LEASE_DEFAULT = '15s'
 /** Kubernetes kills after 30 s. */
 export const DRAIN_DEFAULT = '25s'
-/** A worker cancels what it still runs this long before the service closes its store, to end in order and give leadership back. */
+/** What is in flight is cancelled this long before the service closes its store, to end in order and give leadership back. */
 const CANCEL_BEFORE_MS = 2_000
 
 export class CoreParts<Tx> {
@@ -37,7 +37,8 @@ export class CoreParts<Tx> {
   readonly metrics: Metrics
   readonly timeline: Timeline
   readonly alerts: Alerts
-  readonly #workersDrainFor: Duration
+  /** What is in flight is cancelled then. */
+  readonly cancelAfter: Duration
   readonly #silence: (() => void)[]
 
   constructor(options: HoldfastOptions, database: DurableKit<Tx>['database'] | undefined) {
@@ -49,7 +50,7 @@ export class CoreParts<Tx> {
     this.durable = database === undefined ? undefined : { ...this.kit, database }
 
     this.runbooks = new Runbooks(options.runbooks)
-    this.#workersDrainFor = workersDrain(options)
+    this.cancelAfter = cancelAfter(options.service, options.drainFor)
     this.redact = redactor()
     for (const secret of options.secrets ?? []) this.redact.register(secret)
     const logger = options.log === 'silent' ? SILENT : (options.log ?? pinoLogger({ service: options.service, instance }))
@@ -90,7 +91,7 @@ export class CoreParts<Tx> {
 
   worker(name: string, options: WorkerOptions): Worker {
     this.runbooks.named(`worker ${name}`, options.runbook)
-    const made = worker(name, { ...options, drainFor: options.drainFor ?? this.#workersDrainFor }, this.kit, {
+    const made = worker(name, { ...options, drainFor: options.drainFor ?? this.cancelAfter }, this.kit, {
       systemState: () => this.health.state,
       ...(this.durable === undefined ? {} : { lease: lease(`worker:${name}`, { ttl: this.options.leaseFor ?? LEASE_DEFAULT }, this.durable) }),
       ...(this.items === undefined ? {} : { items: this.items }),
@@ -112,7 +113,7 @@ export class CoreParts<Tx> {
   }
 }
 
-function workersDrain({ service, drainFor = DRAIN_DEFAULT }: HoldfastOptions): Duration {
+function cancelAfter(service: string, drainFor: Duration = DRAIN_DEFAULT): Duration {
   const drainMs = durationMs(drainFor, `${service}: drainFor`)
-  return `${String(Math.floor(Math.max(drainMs - CANCEL_BEFORE_MS, drainMs * 0.6)))}ms` as Duration
+  return `${Math.floor(Math.max(drainMs - CANCEL_BEFORE_MS, drainMs * 0.6))}ms`
 }

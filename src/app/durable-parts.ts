@@ -1,9 +1,9 @@
 /**
  * What a store adds: once, sagas, inbox, outbox, irreversible actions, and the recovery that finishes what a crash left.
  */
-import { HoldfastError, type Json, Registry } from '../core/index.ts'
+import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
-import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, type Processor, recovery, type Recovery, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
+import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
 import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
@@ -56,17 +56,18 @@ export class DurableParts<Tx> {
     this.#opened = opened
     const leaseFor = parts.options.leaseFor ?? LEASE_DEFAULT
     const own = inbox<Tx>({ lease: leaseFor }, this.#kit)
+    const drainFor = shorter(parts.cancelAfter, PROCESS_DEFAULTS.drainFor)
     // A processor is started and stopped with the service.
     this.inbox = {
       ...own,
       process: (source, handler, options) => {
-        const processor = own.process(source, handler, options)
+        const processor = own.process(source, handler, { drainFor, ...options })
         this.#processors.push(processor)
         if (this.#started) processor.start()
         return processor
       },
     }
-    const outgoing = outbox<Tx>({ lease: leaseFor }, this.#kit)
+    const outgoing = outbox<Tx>({ lease: leaseFor, drainFor }, this.#kit)
     this.outbox = {
       ...outgoing,
       topic: (name, options) => {
@@ -196,4 +197,8 @@ export class DurableParts<Tx> {
 
 function workItemStatus({ kind, name, id, state, sinceMs, reason, runbook, actions }: WorkItem): WorkItemStatus {
   return { kind, name, id, state, since: sinceMs, reason, actions, ...(runbook === undefined ? {} : { runbook }) }
+}
+
+function shorter(a: Duration, b: Duration): Duration {
+  return durationMs(a, 'drainFor', { min: 0 }) < durationMs(b, 'drainFor') ? a : b
 }

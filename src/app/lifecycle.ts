@@ -94,7 +94,10 @@ export class Lifecycle<Tx> {
     ]
     // Whatever has not ended counts as one piece of work.
     let left = parts.length
-    await endsWithin(kit.env, this.#drainMs, () => Promise.allSettled(parts.map(async part => { left += (await part()) - 1 })))
+    await endsWithin(kit.env, this.#drainMs, () => Promise.allSettled(parts.map(async part => {
+      const count = await part()
+      left += count - 1
+    })))
     await this.#release()
     this.#phase = 'stopped'
     kit.events.emit('app.stopped', { durationMs: kit.env.monotonic() - begunAt, left })
