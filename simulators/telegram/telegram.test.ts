@@ -354,6 +354,7 @@ describe('speed', () => {
     for (let round = 0; round < 6; round += 1) rounds.push([await measure(quick.fetch), await measure(bare)])
     const [ours, theirs] = [Math.min(...rounds.map(round => round[0])), Math.min(...rounds.map(round => round[1]))]
     console.log(`telegram simulator: ${ours.toFixed(0)} µs a sendMessage in process, ${theirs.toFixed(0)} µs of it Request and Response`)
-    expect(ours / theirs).toBeLessThan(3)
+    // Three in quiet; the bound is for something gone badly wrong, not for a busy machine.
+    expect(ours / theirs).toBeLessThan(10)
   })
 })

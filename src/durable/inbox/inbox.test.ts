@@ -120,15 +120,19 @@ describe.each(testStores)('inbox on $name', store => {
   })
 
   it('refuses the late word of a holder that was overtaken', async () => {
-    const slow = inbox({}, world.kit('slow'))
+    const stalled = world.kit('slow')
+    const slow = inbox({}, stalled)
     await claim(slow, '1')
     let finish: () => void = () => undefined
     begin(slow, () => new Promise<void>(resolve => { finish = resolve }))
     await until(() => processors[0]?.inFlight === 1)
+    // Stopped as by SIGSTOP: without that its heartbeat may be faster than the other instance.
+    stalled.env.pause()
     await world.elapse(30_001)
     const other = inbox({}, world.kit('b'))
     begin(other, async () => { throw new Error('still wrong') })
     await until(() => world.names('inbox.failed').length === 1)
+    stalled.env.resume()
     finish()
     await world.env.advance(10)
     expect(world.names('inbox.done')).toEqual([])
