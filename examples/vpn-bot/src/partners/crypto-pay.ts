@@ -25,6 +25,10 @@ export const Invoice = z.object({
 })
 export type Invoice = z.infer<typeof Invoice>
 
+/** Made once: zod compiles a schema when it is first used. */
+const Items = z.object({ items: z.array(Invoice) })
+const Me = z.object({ app_id: z.number() })
+
 /** What the webhook brings. `update_id` is documented as not unique: the invoice's id is the key. */
 export const InvoicePaid = z.object({ update_type: z.literal('invoice_paid'), payload: Invoice })
 
@@ -61,7 +65,6 @@ export function cryptoPay({ dependency, env, token, url = CRYPTO_PAY_URL }: Cryp
     const passed = signal === undefined ? {} : { signal }
     return effect === 'once' ? dependency.call(method, { effect, ...passed }, work) : dependency.call(method, { effect, ...passed }, work)
   }
-  const Items = z.object({ items: z.array(Invoice) })
 
   return {
     async createInvoice(wanted, signal) {
@@ -75,7 +78,7 @@ export function cryptoPay({ dependency, env, token, url = CRYPTO_PAY_URL }: Cryp
     invoices: async ids => (ids.length === 0 ? [] : (await call('read', 'getInvoices', { invoice_ids: ids.join(','), count: ids.length }, Items)).items),
     paidInvoices: async page => (await call('read', 'getInvoices', { status: 'paid', ...page }, Items)).items,
     async ping(signal) {
-      await call('read', 'getMe', {}, z.object({ app_id: z.number() }), signal)
+      await call('read', 'getMe', {}, Me, signal)
     },
   }
 }
