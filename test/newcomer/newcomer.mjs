@@ -10,7 +10,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { availableParallelism, loadavg, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -52,7 +52,10 @@ try {
   if (!values.keep) rmSync(folder, { recursive: true, force: true })
 }
 const ok = steps.every(step => step.ok)
-if (values.json) console.log(JSON.stringify({ ok, steps, folder: values.keep ? folder : undefined }))
+const [load] = loadavg()
+const busy = load > availableParallelism() * 1.5
+if (busy && !values.json) console.log(`this machine is not quiet (load ${load.toFixed(1)} on ${availableParallelism()} cores): its times say little`)
+if (values.json) console.log(JSON.stringify({ ok, load, steps, folder: values.keep ? folder : undefined }))
 else console.log(ok ? 'a newcomer gets what is promised' : `a newcomer does not get what is promised${values.keep ? `; see ${folder}` : ' (--keep leaves the folder)'}`)
 process.exit(ok ? 0 : 1)
 

@@ -59,7 +59,8 @@ describe('with a protection taken away', () => {
     ['sending-marks', 'telegram:sendMessage#2:after', /delivered 2 times/],
     ['once-keys', 'once.write#1:after', /on record twice|payments on record: 2/],
   ]
-  it.each(controls)('(%s) the same kill does harm, and without a kill there is none', async (without, dieAt, harm) => {
+  // Beside each other: what is broken stays broken, and is waited for in vain.
+  it.concurrent.each(controls)('(%s) the same kill does harm, and without a kill there is none', async (without, dieAt, harm) => {
     const slot = controls.findIndex(([name]) => name === without)
     const run = async (options: { readonly dieAt?: string }) => crashRun({ env, way: 'card', seed: 1, without, store: await postgresRuns.fresh(slot), restWithinMs: 12_000, ...options })
     expect((await run({})).broken).toEqual([])
