@@ -13,7 +13,10 @@ import { TableView } from './table.ts'
 /** Nothing outlives the process, and no other process sees it. */
 export const MEMORY_DURABILITY: Durability = Object.freeze({ processCrash: false, powerLoss: false, severalInstances: false })
 
-const NEVER: Promise<never> = new Promise(() => undefined)
+/** A new one each time: a shared one would hold on to everything that ever waited for it, dead process after dead process. */
+function never(): Promise<never> {
+  return new Promise(() => undefined)
+}
 
 export class MemoryDriver implements Driver<MemoryTx> {
   readonly dialect = 'memory'
@@ -29,7 +32,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
   }
 
   begin(name: string, { signal }: BeginOptions): Promise<Session<MemoryTx>> {
-    if (this.#dead) return NEVER
+    if (this.#dead) return never()
     return new Promise((resolve, reject) => {
       const cancelled = (): void => {
         session.endAs('ended')
@@ -61,7 +64,7 @@ export class MemoryDriver implements Driver<MemoryTx> {
   }
 
   ping(): Promise<void> {
-    return this.#dead ? NEVER : Promise.resolve()
+    return this.#dead ? never() : Promise.resolve()
   }
 
   close(): Promise<void> {
@@ -120,7 +123,7 @@ class MemorySession implements Session<MemoryTx> {
   }
 
   commit(): Promise<void> {
-    if (this.state === 'dead') return NEVER
+    if (this.state === 'dead') return never()
     if (this.state === 'closed') return Promise.reject(cutError(this.#name))
     for (const view of this.#views.values()) view.apply()
     this.#disk.commits++
@@ -129,7 +132,7 @@ class MemorySession implements Session<MemoryTx> {
   }
 
   rollback(): Promise<void> {
-    if (this.state === 'dead') return NEVER
+    if (this.state === 'dead') return never()
     this.#finish('ended')
     return Promise.resolve()
   }
