@@ -155,6 +155,25 @@ describe('reading', () => {
     }
   })
 
+  it('says what to do: which runbooks there are, one with its steps, and the one that was meant', async () => {
+    expect((await holdfast(['runbook'])).out).toContain('vpn-panel-down')
+    const { code, out } = await holdfast(['runbook', 'vpn-panel-down'])
+    expect(code).toBe(0)
+    for (const part of ['The VPN panel does not answer', 'When: Its breaker is open', 'Safe to retry', '  2. Hold it off', 'holdfast breaker force-open vpn-panel']) expect(out).toContain(part)
+    expect(JSON.parse((await holdfast(['runbook', 'vpn-panel-down', '--json'])).out)).toMatchObject({ id: 'vpn-panel-down', safeToRetry: true })
+    expect(JSON.parse((await holdfast(['runbook', '--json'])).out)).toMatchObject({ runbooks: [{ id: 'vpn-panel-down' }] })
+    expect(await holdfast(['runbook', 'vpn-panel-donw'])).toMatchObject({ code: 64, err: expect.stringContaining('Did you mean vpn-panel-down?') as string })
+  })
+
+  it('says who changed what and why, newest first', async () => {
+    expect((await holdfast(['audit'])).out).toBe('Nothing was changed or refused yet.')
+    for (const reason of ['first', 'second']) await holdfast(['flags', 'set', 'payments', 'off', '--reason', reason])
+    expect((await holdfast(['audit'])).out).toMatch(/cli:alice .*flag\.set .*payments .*done .*second \(\{"on":false\}\)\n.*first/)
+    expect(JSON.parse((await holdfast(['audit', '--limit', '1', '--json'])).out)).toMatchObject({ rows: [{ id: 2, actor: 'cli:alice', reason: 'second' }] })
+    expect(JSON.parse((await holdfast(['audit', '--before', '2', '--json'])).out)).toMatchObject({ rows: [{ id: 1 }] })
+    expect((await holdfast(['audit', '--limit', '0'])).code).toBe(64)
+  })
+
   it('tells the story of one id, and fails when there is none', async () => {
     fake.say('paid', 'good', 'buy-1')
     expect((await holdfast(['explain', 'buy-1'])).out).toContain('paid')

@@ -2,7 +2,7 @@
  * The read model as sentences and tables. Everything that is data goes through `clean` (./text.ts).
  */
 import { humanDuration } from '../core/index.ts'
-import type { DependencyStatus, FlagStatus, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
+import type { AuditRow, DependencyStatus, FlagStatus, NamedRunbook, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
 import type { Io } from './io.ts'
 import { clean, painter, table, type Cell, type Tone } from './text.ts'
 
@@ -62,6 +62,43 @@ export function renderEntry(io: Io, entry: TimelineEntry): string {
   const times = entry.count > 1 ? ` (${String(entry.count)} times)` : ''
   const story = entry.correlationId === undefined ? '' : `  ${paint(clean(entry.correlationId), 'dim')}`
   return `${paint(time, 'dim')}  ${paint(clean(entry.text), ENTRY_TONE[entry.tone] ?? 'plain')}${times}${story}`
+}
+
+export function renderRunbooks(io: Io, runbooks: readonly NamedRunbook[]): string {
+  return runbooks.length === 0 ? 'No runbook is given.' : table(io, runbooks.map(({ id, title }) => [{ text: id }, { text: title, tone: 'dim' }]))
+}
+
+/** Title, when, may it be repeated, the steps by number, the commands to paste. */
+export function renderRunbook(io: Io, { id, title, when, safeToRetry, steps, commands }: NamedRunbook): string {
+  const paint = painter(io)
+  return [
+    `${paint(clean(title), 'bold')}  ${paint(clean(id), 'dim')}`,
+    `When: ${clean(when)}`,
+    safeToRetry ? paint('Safe to retry: what already happened does not happen twice.', 'good') : paint('Not safe to retry: follow the steps.', 'warn'),
+    ...steps.map((step, index) => `${String(index + 1).padStart(3)}. ${clean(step)}`),
+    ...(commands === undefined || commands.length === 0 ? [] : ['Commands:', ...commands.map(command => `     ${clean(command)}`)]),
+  ].join('\n')
+}
+
+const AUDIT_TONE: Readonly<Record<AuditRow['outcome'], Tone>> = { done: 'plain', refused: 'warn', failed: 'bad' }
+
+/** Times in UTC, as logs are. */
+export function renderAudit(io: Io, rows: readonly AuditRow[]): string {
+  if (rows.length === 0) return 'Nothing was changed or refused yet.'
+  return table(io, rows.map(row => [
+    { text: String(row.id), tone: 'dim' },
+    { text: new Date(row.at).toISOString().slice(0, 19).replace('T', ' '), tone: 'dim' },
+    { text: row.actor },
+    { text: row.action },
+    { text: row.target },
+    { text: row.outcome, tone: AUDIT_TONE[row.outcome] },
+    { text: `${row.reason}${changeOf(row)}` },
+  ]))
+}
+
+function changeOf({ before, after }: AuditRow): string {
+  if (before === undefined && after === undefined) return ''
+  return ` (${before === undefined ? '' : `${JSON.stringify(before)} -> `}${JSON.stringify(after ?? null)})`
 }
 
 function dependencyRows(dependencies: readonly DependencyStatus[], at: number): readonly (readonly Cell[])[] {

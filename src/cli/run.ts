@@ -10,7 +10,7 @@ import type { OperatorClient, Status } from '../operate/index.ts'
 import { connect, type Connection, type GlobalOptions } from './connect.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 import { followEvents, watchStatus } from './live.ts'
-import { renderEntry, renderFlags, renderHealth, renderStatus, renderWork, renderWorkers } from './render.ts'
+import { renderAudit, renderEntry, renderFlags, renderHealth, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
 import { clean, closest } from './text.ts'
 
 /** Runs one command line (without `node holdfast`). Never throws. */
@@ -32,7 +32,7 @@ class Session {
   exit: ExitCode = EXIT.ok
   #connection: Connection | undefined
   /** Names that a mistyped one may have meant. */
-  #names: ((status: Status) => readonly string[]) | undefined
+  #names: (() => Promise<readonly string[]>) | undefined
   #typed = ''
 
   constructor(io: Io) {
@@ -54,7 +54,7 @@ class Session {
   async command(options: GlobalOptions & WriteOptions, name: string, target: string, args: Readonly<Record<string, Json>>, names?: (status: Status) => readonly string[]): Promise<void> {
     const { reason } = options
     if (reason === undefined || reason.trim() === '') throw new HoldfastError('HF_REASON_REQUIRED', { message: 'say why with --reason "...": it is kept, and shown to whoever asks later' })
-    this.#names = names
+    this.#names = names === undefined ? undefined : async () => names(await this.client(options).status())
     this.#typed = target
     await this.show(options, client => client.command(name, { target, args, reason }), result => `${clean(result.message)}.`)
   }
@@ -72,10 +72,17 @@ class Session {
     return exitFor(code)
   }
 
+  /** A read by name: one that is mistyped is met with the name that was meant. */
+  meaning<T>(typed: string, read: Promise<T>, names: () => Promise<readonly string[]>): Promise<T> {
+    this.#names = names
+    this.#typed = typed
+    return read
+  }
+
   async #meant(): Promise<string> {
     if (this.#names === undefined || this.#connection === undefined) return ''
     try {
-      const name = closest(this.#typed, this.#names(await this.#connection.client.status()))
+      const name = closest(this.#typed, await this.#names())
       return name === undefined ? '' : `. Did you mean ${name}?`
     } catch {
       // The suggestion is a courtesy; the error itself is what matters.
@@ -176,8 +183,7 @@ function define(session: Session): Command {
     .option('--limit <n>', 'how many', '30')
     .action(async (_options, command: Command) => {
       const given = options<{ follow?: boolean; limit: string }>(command)
-      const limit = Number(given.limit)
-      if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw usage(`expected --limit between 1 and 1000, got ${JSON.stringify(given.limit)}`)
+      const limit = whole('--limit', given.limit, 1_000)
       if (given.follow === true) await followEvents(io, session.client(given), { json: given.json === true, limit })
       else await session.show(given, async client => ({ entries: await client.timeline({ limit }) }), ({ entries }) => entries.map(entry => renderEntry(io, entry)).join('\n'))
     })
@@ -186,7 +192,31 @@ function define(session: Session): Command {
       value.entries.length === 0 ? `Nothing is known about ${clean(id)}: it never was, or it is older than what is kept.` : value.entries.map(entry => renderEntry(io, entry)).join('\n'))
     if (entries.length === 0) session.exit = EXIT.failed
   })
+
+  add(program, 'runbook [id]', 'what to do about a named trouble; without a name, which there are').action(async (id: string | undefined, _options, command: Command) => {
+    const given = options(command)
+    if (id === undefined) await session.show(given, async client => ({ runbooks: await client.runbooks() }), ({ runbooks }) => renderRunbooks(io, runbooks))
+    else await session.show(given, client => session.meaning(id, client.runbook(id), async () => (await client.runbooks()).map(each => each.id)), runbook => renderRunbook(io, runbook))
+  })
+
+  add(program, 'audit', 'who changed what, why, before and after; newest first')
+    .option('--limit <n>', 'how many', '30')
+    .option('--before <id>', 'only rows older than this one')
+    .action(async (_options, command: Command) => {
+      const given = options<{ limit: string; before?: string }>(command)
+      const limit = whole('--limit', given.limit, 500)
+      const query = { limit, ...(given.before === undefined ? {} : { before: whole('--before', given.before, Number.MAX_SAFE_INTEGER) }) }
+      await session.show(given, async client => ({ rows: await client.audit(query) }), ({ rows }) => renderAudit(io, rows))
+    })
+
   return program
+}
+
+/** @throws HF_OPTION_INVALID */
+function whole(option: string, given: string, max: number): number {
+  const value = Number(given)
+  if (!Number.isInteger(value) || value < 1 || value > max) throw usage(`expected ${option} between 1 and ${String(max)}, got ${JSON.stringify(given)}`)
+  return value
 }
 
 /** @throws HF_OPTION_INVALID */

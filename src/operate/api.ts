@@ -3,10 +3,10 @@
  *
  * Plain JSON; the read model itself is app's (`Status`, `TimelineEntry`), re-exported so that clients need one import.
  */
-import type { Holdfast, Status } from '../app/index.ts'
+import type { AuditRow, Holdfast, NamedRunbook, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, CommandResult, ComponentStatus, DependencyStatus, FlagStatus, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
 
 /** One line of the timeline. A line that repeats comes again under its id with a raised count. */
 export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]
@@ -57,6 +57,21 @@ export interface ExplainAnswer {
 
 export interface CommandsAnswer {
   readonly commands: readonly { readonly name: string; readonly summary: string }[]
+}
+
+/** Answer of `GET api/runbooks`. */
+export interface RunbooksAnswer {
+  readonly runbooks: readonly NamedRunbook[]
+}
+
+/** Answer of `GET api/runbooks/:id`; 404 with the names there are when there is none. */
+export interface RunbookAnswer {
+  readonly runbook: NamedRunbook
+}
+
+/** Answer of `GET api/audit?limit=&before=`: newest first. `before` is the id of the last row that is known. */
+export interface AuditAnswer {
+  readonly rows: readonly AuditRow[]
 }
 
 /** What the event stream carries, by its `event:` field. */

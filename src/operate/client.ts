@@ -5,7 +5,7 @@
  * HF_SERVICE_UNREACHABLE. Every call is bounded in time, except `follow`, which ends with its signal.
  */
 import { ERRORS, HoldfastError, messageOf, type Env, type ErrorCode, type Json } from '../core/index.ts'
-import { ACTOR_HEADER, GUARD_HEADER, type CommandResult, type CommandsAnswer, type DemoAnswer, type ExplainAnswer, type Status, type StreamEvents, type TimelineAnswer, type TimelineEntry } from './api.ts'
+import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandResult, type CommandsAnswer, type DemoAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type Status, type StreamEvents, type TimelineAnswer, type TimelineEntry } from './api.ts'
 
 export interface OperatorClientOptions {
   /** With the base path: `http://127.0.0.1:8700/console`. */
@@ -30,6 +30,11 @@ export interface OperatorClient {
   timeline(options?: { readonly after?: string; readonly limit?: number }): Promise<readonly TimelineEntry[]>
   explain(id: string): Promise<readonly TimelineEntry[]>
   commands(): Promise<CommandsAnswer['commands']>
+  runbooks(): Promise<readonly NamedRunbook[]>
+  /** @throws HF_UNKNOWN_NAME */
+  runbook(id: string): Promise<NamedRunbook>
+  /** Newest first. @throws HF_UNKNOWN_NAME where the service has no store */
+  audit(options?: { readonly limit?: number; readonly before?: number }): Promise<readonly AuditRow[]>
   command(name: string, request: { readonly target: string; readonly args?: Readonly<Record<string, Json>>; readonly reason: string }): Promise<CommandResult>
   faults(): Promise<DemoAnswer>
   setFault(id: string, active: boolean): Promise<DemoAnswer>
@@ -86,6 +91,14 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
     },
     explain: async id => (await call<ExplainAnswer>(`explain/${encodeURIComponent(id)}`)).entries,
     commands: async () => (await call<CommandsAnswer>('commands')).commands,
+    runbooks: async () => (await call<RunbooksAnswer>('runbooks')).runbooks,
+    runbook: async id => (await call<RunbookAnswer>(`runbooks/${encodeURIComponent(id)}`)).runbook,
+    audit: async query => {
+      const params = new URLSearchParams()
+      if (query?.limit !== undefined) params.set('limit', String(query.limit))
+      if (query?.before !== undefined) params.set('before', String(query.before))
+      return (await call<AuditAnswer>(`audit?${params.toString()}`)).rows
+    },
     command: (name, request) => post(`commands/${encodeURIComponent(name)}`, request),
     faults: () => call('demo/faults'),
     setFault: (id, active) => post('demo/faults', { id, active }),

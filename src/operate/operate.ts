@@ -5,19 +5,22 @@
  *   await serve(combine([probes(hold), console]), { host, port })
  *
  * Below the base path: `GET api/status`, `api/events` (server-sent), `api/timeline`, `api/explain/:id`, `api/commands`,
- * `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
+ * `api/runbooks`, `api/runbooks/:id`, `api/audit`, `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
  * `hold.command`, the one bus that audits; nothing is decided here.
  */
-import type { CommandRequest, Holdfast } from '../app/index.ts'
+import type { AuditRow, CommandRequest, Holdfast } from '../app/index.ts'
 import { HoldfastError, type Json } from '../core/index.ts'
 import { announce, json, mount, parseJson, plainProblem, problem, readBody, type Mounted, type RequestInfo } from '../http/index.ts'
 import { Access } from './access.ts'
-import type { CommandsAnswer, DemoAnswer, DemoControls, ExplainAnswer, TimelineAnswer } from './api.ts'
+import type { AuditAnswer, CommandsAnswer, DemoAnswer, DemoControls, ExplainAnswer, RunbookAnswer, RunbooksAnswer, TimelineAnswer } from './api.ts'
 import { loginPage, Pages } from './pages.ts'
 import { Streams } from './stream.ts'
 
 /** What the API needs of a Holdfast; every `Holdfast` fits. */
-export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain'>
+export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain' | 'runbook' | 'runbooks'> & {
+  /** Absent where there is no store. */
+  readonly audit?: (options?: { readonly limit?: number; readonly before?: number }) => Promise<readonly AuditRow[]>
+}
 
 export interface OperateOptions {
   /** Where it is mounted. Default `/console`. */
@@ -43,6 +46,7 @@ export type Console = Mounted & {
 }
 
 const ENTRIES_MAX = 1_000
+const AUDIT_MAX = 500
 const COMMAND_BODY = '64kb'
 
 /** @throws HF_OPTION_INVALID for a token that is short, a base path that is none, or an open console beyond this machine */
@@ -64,7 +68,8 @@ export function operate(hold: Operated, options: OperateOptions = {}): Console {
       if (path.startsWith('api/')) return await api(parts, path.slice(4), request, info)
       return await page(parts, pages, path, request, info)
     } catch (error) {
-      announce(hold.events, `console ${request.method} ${pathname}`, error)
+      // By its first part: ids in the path would make as many names as somebody asks for.
+      announce(hold.events, `console ${request.method} ${basePath}/${routeOf(pathname.slice(basePath.length + 1))}`, error)
       const answer = problem(error)
       if (answer.status === 401) answer.headers.set('www-authenticate', 'Bearer')
       return answer
@@ -96,12 +101,16 @@ async function api(parts: Parts, path: string, request: Request, info: RequestIn
       return events(parts, request, query, info)
     case 'GET timeline': {
       const after = query.get('after')
-      return json({ entries: hold.timeline({ limit: limitOf(query), ...(after === null ? {} : { after }) }) } satisfies TimelineAnswer)
+      return json({ entries: hold.timeline({ limit: limitOf(query, ENTRIES_MAX), ...(after === null ? {} : { after }) }) } satisfies TimelineAnswer)
     }
     case 'GET explain':
       return json({ id: rest, entries: hold.explain(rest) } satisfies ExplainAnswer)
     case 'GET commands':
       return json({ commands: hold.commands() } satisfies CommandsAnswer)
+    case 'GET runbooks':
+      return json(rest === '' ? { runbooks: hold.runbooks() } satisfies RunbooksAnswer : runbookOf(hold, rest))
+    case 'GET audit':
+      return json(await auditOf(hold, query))
     case 'POST commands':
       return json(await hold.command(rest, commandOf(await bodyOf(request), access.actorOf(request))))
     case 'GET demo':
@@ -168,6 +177,14 @@ function commandOf(body: Readonly<Record<string, unknown>>, actor: CommandReques
   return { target, reason, actor, ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
 }
 
+const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'runbooks', 'audit', 'demo'])
+
+function routeOf(path: string): string {
+  const [first, second] = path.split('/')
+  if (first === 'api') return second !== undefined && API_PARTS.has(second) ? `api/${second}` : 'api'
+  return first === 'login' || first === 'logout' ? first : ''
+}
+
 /** `commands/flag.set` > `commands`, `flag.set`. */
 function split(path: string): readonly [what: string, rest: string] {
   const slash = path.indexOf('/')
@@ -179,9 +196,24 @@ function split(path: string): readonly [what: string, rest: string] {
   }
 }
 
-function limitOf(query: URLSearchParams): number {
+function limitOf(query: URLSearchParams, max: number): number {
   const limit = Number(query.get('limit') ?? '100')
-  return Number.isInteger(limit) && limit >= 1 ? Math.min(limit, ENTRIES_MAX) : 100
+  return Number.isInteger(limit) && limit >= 1 ? Math.min(limit, max) : 100
+}
+
+/** @throws HF_UNKNOWN_NAME */
+function runbookOf(hold: Operated, id: string): RunbookAnswer {
+  const runbook = hold.runbook(id)
+  if (runbook !== undefined) return { runbook }
+  const known = hold.runbooks().map(each => each.id).join(', ')
+  throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no runbook is called ${JSON.stringify(id)}; there is ${known === '' ? 'none' : known}`, context: { kind: 'runbook', name: id }, stackless: true })
+}
+
+/** @throws HF_UNKNOWN_NAME where there is no store, and what the store throws */
+async function auditOf(hold: Operated, query: URLSearchParams): Promise<AuditAnswer> {
+  if (hold.audit === undefined) throw new HoldfastError('HF_UNKNOWN_NAME', { message: 'this service keeps no audit: it has no store', stackless: true })
+  const before = Number(query.get('before') ?? Number.NaN)
+  return { rows: await hold.audit({ limit: limitOf(query, AUDIT_MAX), ...(Number.isInteger(before) ? { before } : {}) }) }
 }
 
 function invalid(message: string): HoldfastError {

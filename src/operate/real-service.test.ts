@@ -10,6 +10,8 @@ import { operate, operatorClient, type OperatorClient, type StreamMessage } from
 
 const ORIGIN = 'http://127.0.0.1:8700'
 
+const RUNBOOK = { title: 'What to do', when: 'It is so', safeToRetry: false, steps: ['Look'], commands: ['holdfast status'] } as const
+
 interface World {
   readonly env: SimulatedEnv
   readonly hold: Holdfast
@@ -21,7 +23,7 @@ interface World {
 
 async function started(store: 'no store' | 'memory'): Promise<World> {
   const env = simulatedEnv()
-  const options = { service: 'shop', env, environment: {}, log: 'silent' } as const
+  const options = { service: 'shop', env, environment: {}, log: 'silent', runbooks: { 'payments-paused': RUNBOOK, 'panel-down': RUNBOOK } } as const
   const hold: Holdfast = store === 'memory' ? createHoldfast({ ...options, store: memory() }) : createHoldfast(options)
   hold.flags({ payments: { default: true, whenOff: 'Customers are told that payments are paused', runbook: 'payments-paused' } })
   const panel = hold.dependency('panel', { tier: 'degradable', runbook: 'panel-down', deadline: '5s', timeout: '2s', retry: { attempts: 1 }, breaker: { failures: 2, openFor: '30s', closeAfter: 1 } })
@@ -62,6 +64,33 @@ describe.each(['no store', 'memory'] as const)('a real service with %s', store =
     await expect(soon(client.command('flag.set', { target: 'payments', args: { on: true }, reason: '' }))).rejects.toMatchObject({ code: 'HF_REASON_REQUIRED' })
     await expect(soon(client.command('flag.set', { target: 'paymints', args: { on: true }, reason: 'x' }))).rejects.toMatchObject({ code: 'HF_UNKNOWN_NAME' })
     await expect(soon(client.command('flag.set', { target: 'payments', args: {}, reason: 'x' }))).rejects.toMatchObject({ code: expect.stringMatching(/^HF_/) as string })
+    await soon(hold.stop())
+  })
+
+  it('keeps who switched what, why, before and after, and the refusals; or says that it keeps none', async () => {
+    const { client, hold, soon } = await started(store)
+    if (store === 'no store') {
+      await expect(soon(client.audit())).rejects.toMatchObject({ code: 'HF_UNKNOWN_NAME', message: expect.stringContaining('no store') as string })
+    } else {
+      await soon(client.command('flag.set', { target: 'payments', args: { on: false, for: '30m' }, reason: 'panel is down' }))
+      await soon(client.command('flag.set', { target: 'payments', args: { on: true }, reason: 'panel is back' }))
+      await soon(client.command('worker.pause', { target: 'nobody', reason: 'typo' })).catch(() => undefined)
+      const rows = await soon(client.audit())
+      expect(rows).toMatchObject([
+        { actor: 'cli:alice', action: 'command.worker.pause', target: 'nobody', reason: 'typo', outcome: 'failed' },
+        { actor: 'cli:alice', action: 'flag.set', target: 'payments', reason: 'panel is back', outcome: 'done', before: { override: false }, after: { override: true } },
+        { actor: 'cli:alice', action: 'flag.set', target: 'payments', reason: 'panel is down', outcome: 'done', before: { override: null }, after: { override: false, forMs: 1_800_000 } },
+      ])
+      expect(await soon(client.audit({ limit: 1, before: rows[1]?.id ?? 0 }))).toEqual([rows[2]])
+    }
+    await soon(hold.stop())
+  })
+
+  it('says what to do about a named trouble, and which names there are', async () => {
+    const { client, hold, soon } = await started(store)
+    expect((await soon(client.runbooks())).map(({ id }) => id)).toEqual(['payments-paused', 'panel-down'])
+    expect(await soon(client.runbook('panel-down'))).toEqual({ id: 'panel-down', ...RUNBOOK })
+    await expect(soon(client.runbook('constructor'))).rejects.toMatchObject({ code: 'HF_UNKNOWN_NAME', message: expect.stringContaining('payments-paused, panel-down') as string })
     await soon(hold.stop())
   })
 

@@ -211,6 +211,33 @@ describe.skipIf(path === undefined)('the console', () => {
     expect(await story.locator('.event-text').allTextContents()).toEqual(['paid', 'delivered'])
   })
 
+  it('opens a runbook from its chip, wherever it is, by keyboard too, and says when there is none', async () => {
+    const { page, complaints } = await open({ prepare: breakThePanel })
+    for (const card of ['alerts', 'dependencies', 'work']) {
+      await part(page, card).getByRole('button', { name: 'runbook vpn-panel-down' }).first().click()
+      const dialog = page.getByRole('dialog', { name: 'The VPN panel does not answer' })
+      await dialog.getByText('safe to retry').waitFor()
+      expect(await dialog.locator('li').allTextContents()).toEqual(['Look at the panel itself', 'Hold it off while it is repaired', 'Release it'])
+      await dialog.getByText('holdfast breaker force-open vpn-panel').waitFor()
+      await page.keyboard.press('Escape')
+      await dialog.waitFor({ state: 'detached' })
+    }
+    const chip = part(page, 'alerts').getByRole('button', { name: 'runbook vpn-panel-down' })
+    await chip.focus()
+    await page.keyboard.press('Enter')
+    await page.getByRole('dialog', { name: 'The VPN panel does not answer' }).waitFor()
+    expect(await page.evaluate('document.activeElement.textContent')).toBe('Close')
+    await page.keyboard.press('Enter')
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    expect(await page.evaluate('document.activeElement.className')).toBe('runbook')
+    expect(complaints).toEqual([])
+    await page.getByRole('switch', { name: 'payments' }).click()
+    await page.getByLabel('Why?').fill('because')
+    await page.keyboard.press('Enter')
+    await part(page, 'switches').getByRole('button', { name: 'runbook payments-off' }).click()
+    await page.getByRole('dialog', { name: 'Runbook payments-off' }).getByText('No runbook is given under this name').waitFor()
+  })
+
   it('counts a line that repeats instead of repeating it', async () => {
     const { page, fake } = await open()
     const entry = fake.say('activation skipped', 'neutral')

@@ -6,7 +6,7 @@
 import type { CommandRequest, CommandResult } from '../../src/app/holdfast.ts'
 import type { DependencyStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from '../../src/app/status.ts'
 import { actorName, EventBus, HoldfastError, type Env } from '../../src/core/index.ts'
-import type { DemoControls, DemoFault, Operated, TimelineEntry } from '../../src/operate/index.ts'
+import type { AuditRow, DemoControls, DemoFault, NamedRunbook, Operated, TimelineEntry } from '../../src/operate/index.ts'
 
 type Changing<T> = { -readonly [K in keyof T]: T[K] }
 type FlagOverride = NonNullable<FlagStatus['override']>
@@ -19,6 +19,7 @@ export interface FakeHoldfast extends Operated {
     dependencies: Changing<DependencyStatus>[]
     work: WorkItemStatus[]
   }
+  readonly auditRows: AuditRow[]
   readonly commandsSeen: (CommandRequest & { readonly name: string })[]
   /** Adds a line to the timeline, and tells who listens. */
   say(text: string, tone?: TimelineEntry['tone'], correlationId?: string): TimelineEntry
@@ -34,6 +35,11 @@ export interface FakeHoldfast extends Operated {
 }
 
 const MINUTE = 60_000
+
+export const PANEL_DOWN: NamedRunbook = {
+  id: 'vpn-panel-down', title: 'The VPN panel does not answer', when: 'Its breaker is open; activations wait', safeToRetry: true,
+  steps: ['Look at the panel itself', 'Hold it off while it is repaired', 'Release it'], commands: ['holdfast breaker force-open vpn-panel --for 30m --reason "..."'],
+}
 
 export function fakeHoldfast(env: Env, options: { readonly instance?: string } = {}): FakeHoldfast {
   const events = new EventBus(env)
@@ -64,11 +70,16 @@ export function fakeHoldfast(env: Env, options: { readonly instance?: string } =
       return () => { listeners.delete(listener) }
     },
     explain: id => entries.filter(entry => entry.correlationId === id),
+    runbooks: () => [PANEL_DOWN],
+    runbook: id => (id === PANEL_DOWN.id ? PANEL_DOWN : undefined),
+    audit: async ({ limit = 100, before = Number.POSITIVE_INFINITY } = {}) => fake.auditRows.filter(row => row.id < before).sort((a, b) => b.id - a.id).slice(0, limit),
+    auditRows: [],
     commands: () => ['flag.set', 'flag.clear', 'breaker.force', 'breaker.release', 'worker.pause', 'worker.resume', 'worker.run', 'work.retry', 'work.discard'].map(name => ({ name, summary: `What ${name} does` })),
     command: async (name, request) => {
       if (request.reason.trim() === '') throw new HoldfastError('HF_REASON_REQUIRED', { message: `${name} needs a reason` })
       const result = carryOut(fake, name, request)
       fake.commandsSeen.push({ ...request, name })
+      fake.auditRows.push({ id: fake.auditRows.length + 1, at: env.now(), actor: actorName(request.actor), action: name, target: request.target, reason: request.reason, outcome: 'done', after: request.args ?? {} })
       fake.say(`${actorName(request.actor)}: ${result.message} (${request.reason})`)
       return result
     },

@@ -2,7 +2,7 @@
  * What the page asks the service to do. Every command goes through one dialog that asks why.
  */
 import { signal } from '@preact/signals'
-import type { CommandResult, DemoFault, TimelineEntry } from '../../src/operate/api.ts'
+import type { CommandResult, DemoFault, NamedRunbook, RunbookAnswer, TimelineEntry } from '../../src/operate/api.ts'
 import { faults, notice } from './store.ts'
 
 /** A command that waits for its reason. */
@@ -22,6 +22,8 @@ export interface Question {
 export const question = signal<Question | undefined>(undefined)
 /** The story of one correlation id, while it is looked at. */
 export const story = signal<{ readonly id: string; readonly entries: readonly TimelineEntry[] } | undefined>(undefined)
+/** The runbook that is looked at; without `found` none is given under that name. */
+export const runbook = signal<{ readonly id: string; readonly found?: NamedRunbook } | undefined>(undefined)
 
 const HEADERS = { 'content-type': 'application/json', 'x-holdfast': '1' }
 const NOTICE_MS = 6_000
@@ -54,6 +56,17 @@ export async function explain(id: string): Promise<void> {
   try {
     const response = await fetch(`./api/explain/${encodeURIComponent(id)}`)
     if (response.ok) story.value = (await response.json()) as { readonly id: string; readonly entries: readonly TimelineEntry[] }
+  } catch {
+    tell('the service does not answer', 'bad')
+  }
+}
+
+export async function openRunbook(id: string): Promise<void> {
+  try {
+    const response = await fetch(`./api/runbooks/${encodeURIComponent(id)}`)
+    if (response.ok) runbook.value = { id, found: ((await response.json()) as RunbookAnswer).runbook }
+    else if (response.status === 404) runbook.value = { id }
+    else tell(`the service answered ${String(response.status)}`, 'bad')
   } catch {
     tell('the service does not answer', 'bad')
   }

@@ -4,6 +4,7 @@ import { Ask } from './parts/ask.tsx'
 import { Demo } from './parts/demo.tsx'
 import { Dependencies } from './parts/dependencies.tsx'
 import { Events } from './parts/events.tsx'
+import { RunbookDialog } from './parts/runbook.tsx'
 import { Story } from './parts/story.tsx'
 import { Switches } from './parts/switches.tsx'
 import { Top } from './parts/top.tsx'
@@ -41,6 +42,7 @@ export function Page() {
       </main>
       <Ask />
       <Story />
+      <RunbookDialog />
       <div class="notice-area" role="status" aria-live="polite">
         {notice.value === undefined ? null : <p class={`notice notice-${notice.value.tone}`}>{notice.value.text}</p>}
       </div>

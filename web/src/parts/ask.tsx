@@ -18,7 +18,8 @@ function AskAbout({ asked }: { readonly asked: Question }) {
   const [refusal, setRefusal] = useState<string | undefined>(undefined)
   useEffect(() => { dialog.current?.showModal() }, [])
 
-  const close = (): void => { question.value = undefined }
+  // Closed as a dialog first: that gives the focus back to what opened it.
+  const close = (): void => { dialog.current?.close() }
   const submit = async (): Promise<void> => {
     setBusy(true)
     try {
@@ -31,7 +32,7 @@ function AskAbout({ asked }: { readonly asked: Question }) {
   }
 
   return (
-    <dialog ref={dialog} class="ask" aria-labelledby="ask-title" onClose={close}>
+    <dialog ref={dialog} class="ask" aria-labelledby="ask-title" onClose={() => { question.value = undefined }}>
       <form
         onSubmit={event => {
           event.preventDefault()

@@ -1,5 +1,6 @@
 /** The pieces that every part is made of. */
 import type { ComponentChildren } from 'preact'
+import { openRunbook } from '../commands.ts'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'quiet'
 
@@ -52,6 +53,8 @@ export function Empty({ children }: { readonly children: ComponentChildren }) {
   return <p class="empty">{children}</p>
 }
 
+/** Opens what is to be done (./runbook.tsx). */
 export function Runbook({ name }: { readonly name: string | undefined }) {
-  return name === undefined || name === '' ? null : <span class="runbook">runbook {name}</span>
+  if (name === undefined || name === '') return null
+  return <button type="button" class="runbook" aria-haspopup="dialog" onClick={() => { void openRunbook(name) }}>runbook {name}</button>
 }

@@ -12,9 +12,10 @@ export function Story() {
 function Told({ id, entries }: { readonly id: string; readonly entries: readonly TimelineEntry[] }) {
   const dialog = useRef<HTMLDialogElement>(null)
   useEffect(() => { dialog.current?.showModal() }, [])
-  const close = (): void => { story.value = undefined }
+  // Closed as a dialog first: that gives the focus back to what opened it.
+  const close = (): void => { dialog.current?.close() }
   return (
-    <dialog ref={dialog} class="ask story" aria-labelledby="story-title" onClose={close}>
+    <dialog ref={dialog} class="ask story" aria-labelledby="story-title" onClose={() => { story.value = undefined }}>
       <h2 id="story-title">The story of {id}</h2>
       {entries.length === 0 ? <Empty>Nothing is known any more.</Empty> : <ol class="events">{entries.map(entry => <Entry key={entry.id} entry={entry} plain />)}</ol>}
       <div class="ask-buttons"><button type="button" class="button" onClick={close}>Close</button></div>
