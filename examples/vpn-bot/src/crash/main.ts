@@ -26,7 +26,7 @@ const env = realEnv()
 const write = (line: string): void => { process.stdout.write(`${line}\n`) }
 
 const given = parseArguments(process.argv.slice(2))
-const { stores, close } = await openStores(given.store)
+const stores = await openStores(given.store)
 const reports: SweepReport[] = []
 try {
   for (const way of given.ways) {
@@ -40,7 +40,6 @@ try {
   }
 } finally {
   await stores.close()
-  close()
 }
 const broken = reports.flatMap(report => report.broken)
 if (given.json) write(JSON.stringify({ ok: broken.length === 0, reports }))
@@ -98,12 +97,12 @@ function whole(name: string, text: string, min: number): number {
   return value
 }
 
-async function openStores(kind: 'embedded' | 'postgres'): Promise<{ readonly stores: RunStores; readonly close: () => void }> {
-  if (kind === 'embedded') return { stores: embeddedStores(env), close: () => undefined }
+async function openStores(kind: 'embedded' | 'postgres'): Promise<RunStores> {
+  if (kind === 'embedded') return embeddedStores(env)
   // The tests' own PostgreSQL; it is not part of the program, and TypeScript that only a checkout has.
   const { tsImport } = await import('tsx/esm/api')
   const path = pathToFileURL(resolve(import.meta.dirname, '../../../../test/postgres.ts')).href
   const { testPostgres } = await tsImport(path, import.meta.url) as { readonly testPostgres: () => Promise<{ url(): Promise<string> }> }
   const server = await testPostgres()
-  return { stores: postgresStores(env, () => server.url()), close: () => undefined }
+  return postgresStores(env, () => server.url())
 }
