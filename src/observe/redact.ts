@@ -22,18 +22,18 @@ const EDGE_MAX = 4_096
 const CUT = '...'
 const UNREADABLE = '[unreadable]'
 
-/** What gives a secret away by how it looks, and what is written in its place. */
-const SHAPES: readonly (readonly [RegExp, string])[] = [
+/** What gives a secret away by how it looks: a hint that is cheap to look for (lower case), the shape, and what is written in its place. */
+const SHAPES: readonly (readonly [hint: string, shape: RegExp, instead: string])[] = [
   // `postgres://user:pw@host`, `https://token@host`; a password may hold a raw slash, a port may not be taken for one.
-  [/:\/\/[^\s/?#]*@/g, `://${MASK}@`],
-  [/:\/\/[^\s:/?#@[]*:(?!\d{1,5}(?:[/?#\s]|$))\S*@/g, `://${MASK}@`],
-  [/\/bot\d+(?::|%3a)[^\s/?#]+/gi, `/bot${MASK}`],
-  [/\b\d{6,12}:[\w-]{30,}/g, MASK],
-  [/\bBearer\s+[^\s"',;]{8,}/gi, `Bearer ${MASK}`],
-  [/(\bauthorization["']?\s*[:=]\s*["']?(?:[a-z]+\s+)?)[^\s"',;]{6,}/gi, `$1${MASK}`],
-  [/([?&][\w.-]*(?:token|secret|password|passwd|signature|sig|api[-_]?key)=)[^\s&#"']+/gi, `$1${MASK}`],
-  [/("[\w.-]*(?:token|secret|password|passwd|api[-_]?key)"\s*:\s*")(?:[^"\\]|\\.)+/gi, `$1${MASK}`],
-  [/(\b(?:password|passwd|pwd)=)[^\s&;"']+/gi, `$1${MASK}`],
+  ['://', /:\/\/[^\s/?#]*@/g, `://${MASK}@`],
+  ['://', /:\/\/[^\s:/?#@[]*:(?!\d{1,5}(?:[/?#\s]|$))\S*@/g, `://${MASK}@`],
+  ['/bot', /\/bot\d+(?::|%3a)[^\s/?#]+/gi, `/bot${MASK}`],
+  [':', /\b\d{6,12}:[\w-]{30,}/g, MASK],
+  ['bearer', /\bBearer\s+[^\s"',;]{8,}/gi, `Bearer ${MASK}`],
+  ['authorization', /(\bauthorization["']?\s*[:=]\s*["']?(?:[a-z]+\s+)?)[^\s"',;]{6,}/gi, `$1${MASK}`],
+  ['=', /([?&][\w.-]*(?:token|secret|password|passwd|signature|sig|api[-_]?key)=)[^\s&#"']+/gi, `$1${MASK}`],
+  ['"', /("[\w.-]*(?:token|secret|password|passwd|api[-_]?key)"\s*:\s*")(?:[^"\\]|\\.)+/gi, `$1${MASK}`],
+  ['=', /(\b(?:password|passwd|pwd)=)[^\s&;"']+/gi, `$1${MASK}`],
 ]
 
 export interface Redactor {
@@ -53,7 +53,8 @@ export function redactor(): Redactor {
   const mask = (value: string): string => {
     let clean = value
     for (const secret of secrets) if (clean.includes(secret)) clean = clean.replaceAll(secret, MASK)
-    for (const [shape, instead] of SHAPES) clean = clean.replace(shape, instead)
+    const lower = clean.toLowerCase()
+    for (const [hint, shape, instead] of SHAPES) if (lower.includes(hint)) clean = clean.replace(shape, instead)
     return clean
   }
   const text = (value: string): string => {
