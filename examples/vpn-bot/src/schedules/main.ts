@@ -4,12 +4,19 @@
  * All single kills first, then mixtures. On the first failure it is made small, and one line says how to see it again.
  * Exit code 0 when nothing broke and everything that has to be reached was; 1 otherwise; 64 for wrong usage.
  */
+import { once } from 'node:events'
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { Worker } from 'node:worker_threads'
 import { messageOf, realEnv } from 'holdfast/core'
 import { CONTROLS, type Control } from '../drill/without.ts'
 import { type Plan, planOf } from './plan.ts'
 import { runSchedule } from './run.ts'
-import { mixtures, REACHES_AFTER, search, shrink, singleKills } from './search.ts'
+import { type Found, mixtures, REACHES_AFTER, shrink, singleKills, together } from './search.ts'
+import type { Share } from './thread.ts'
+
+/** Small enough for a thread to end before it has gathered much. */
+const SHARE = 500
 
 const USAGE = `usage: npm run schedules -- vpn-bot [options]
   --count N          seeded mixtures, beside all single kills (default 1000)
@@ -35,6 +42,25 @@ async function one(plan: Plan, without: Control | undefined): Promise<number> {
   return broken.length === 0 ? 0 : 1
 }
 
+/** In shares of `SHARE`, as many at a time as there are cores; ends after the first share with a failure. */
+async function inThreads(plans: readonly Plan[], without: Control | undefined, progress: (done: number) => void): Promise<Found> {
+  const program = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url)
+  const shares = Array.from({ length: Math.ceil(plans.length / SHARE) }, (_, index) => plans.slice(index * SHARE, (index + 1) * SHARE))
+  const parts: Found[] = []
+  const lane = async (): Promise<void> => {
+    for (let share = shares.shift(); share !== undefined && !parts.some(part => part.failures.length > 0); share = shares.shift()) {
+      const workerData: Share = { plans: share, without }
+      const thread = new Worker(program, { workerData })
+      const [part] = await once(thread, 'message') as [Found]
+      await thread.terminate()
+      parts.push(part)
+      progress(parts.reduce((sum, each) => sum + each.schedules, 0))
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, lane))
+  return together(parts)
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: { count: { type: 'string' }, seed: { type: 'string' }, plan: { type: 'string' }, without: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } })
   if (values.help === true) {
@@ -51,13 +77,9 @@ async function main(args: readonly string[]): Promise<number> {
   const began = env.monotonic()
   const count = number('count', values.count, 1_000)
   const kills = [...await singleKills('card'), ...await singleKills('crypto')]
-  const plans = function* (): Generator<Plan> {
-    yield* kills
-    yield* mixtures(seed, count)
-  }
   const say = values.json === true ? () => undefined : out
   say(`${String(kills.length)} single kills, then ${String(count)} mixtures from seed ${String(seed)}${without === undefined ? '' : `, without ${without}`}`)
-  const found = await search(plans(), { without, progress: done => { if (done % 1_000 === 0) say(`  ${String(done)} schedules`) } })
+  const found = await inThreads([...kills, ...mixtures(seed, count)], without, done => { say(`  ${String(done)} schedules`) })
   const seconds = (env.monotonic() - began) / 1_000
   const [failure] = found.failures
   const missed = found.schedules >= REACHES_AFTER && failure === undefined ? found.missed : []

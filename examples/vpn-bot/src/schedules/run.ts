@@ -65,7 +65,11 @@ export async function runSchedule(plan: Plan, options: { readonly without?: Cont
   }
   const result = { broken, reached, operations: hosts.operations, tookMs: outside.env.monotonic(), hash: hosts.hash }
   hosts.end()
-  for (const simulator of [outside.telegram, outside.cryptoPay, outside.panel]) simulator.stop()
+  for (const simulator of [outside.telegram, outside.cryptoPay, outside.panel]) {
+    simulator.stop()
+    // What is kept of a world that is over should be little.
+    simulator.ledger.clear()
+  }
   return result
 }
 

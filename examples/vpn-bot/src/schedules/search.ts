@@ -38,7 +38,6 @@ export interface SearchOptions {
   readonly without?: Control | undefined
   /** Ends after so many failures. Default 1. */
   readonly failuresMax?: number
-  readonly progress?: (done: number) => void
 }
 
 /** Every operation of a purchase without troubles, before and after it. */
@@ -53,7 +52,7 @@ export function* mixtures(firstSeed: number, count: number): Generator<Plan> {
 }
 
 /** Carries out plans, several at a time, until they are over or enough has failed. Failures come in the order of the plans. */
-export async function search(plans: Iterable<Plan>, { without, failuresMax = 1, progress }: SearchOptions = {}): Promise<Found> {
+export async function search(plans: Iterable<Plan>, { without, failuresMax = 1 }: SearchOptions = {}): Promise<Found> {
   const iterator = plans[Symbol.iterator]()
   const failures: { readonly index: number; readonly failure: Failure }[] = []
   const reached = new Map<string, number>()
@@ -70,7 +69,6 @@ export async function search(plans: Iterable<Plan>, { without, failuresMax = 1, 
       operations += result.operations
       for (const state of result.reached) reached.set(state, (reached.get(state) ?? 0) + 1)
       if (result.broken.length > 0) failures.push({ index, failure: { plan: next.value, broken: result.broken } })
-      if (schedules % 100 === 0) progress?.(schedules)
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, lane))
@@ -78,6 +76,14 @@ export async function search(plans: Iterable<Plan>, { without, failuresMax = 1, 
     schedules, operations, reached, missed: SOMETIMES.filter(state => !reached.has(state)),
     failures: failures.sort((a, b) => a.index - b.index).map(({ failure }) => failure),
   }
+}
+
+/** What several searches found, as one. */
+export function together(parts: readonly Found[]): Found {
+  const reached = new Map<string, number>()
+  for (const part of parts) for (const [state, times] of part.reached) reached.set(state, (reached.get(state) ?? 0) + times)
+  const sum = (of: (part: Found) => number): number => parts.reduce((total, part) => total + of(part), 0)
+  return { schedules: sum(part => part.schedules), operations: sum(part => part.operations), failures: parts.flatMap(part => part.failures), reached, missed: SOMETIMES.filter(state => !reached.has(state)) }
 }
 
 /** The same failure with fewer troubles: each is left out as long as something still breaks. */
