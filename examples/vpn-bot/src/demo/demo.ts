@@ -3,8 +3,8 @@
  * bot at it, and gives the console its buttons that break things.
  */
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Env, HoldfastError } from 'holdfast/core'
 import type { DemoControls, DemoFault } from 'holdfast/operate'
@@ -68,7 +68,10 @@ async function alive(env: Env, file: string, botUrl: string): Promise<WorldFile 
 async function launch(env: Env, file: string, botUrl: string): Promise<WorldFile> {
   rmSync(file, { force: true })
   const program = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './world.ts' : './world.js', import.meta.url))
-  const child = spawn(process.execPath, [...process.execArgv, program, '--bot', botUrl, '--file', file], { detached: true, stdio: ['ignore', 'ignore', 'inherit'] })
+  // Not our own stderr: it outlives us, and would keep whoever reads our output waiting for its end.
+  const log = openSync(join(dirname(file), 'demo-world.log'), 'a')
+  const child = spawn(process.execPath, [...process.execArgv, program, '--bot', botUrl, '--file', file], { detached: true, stdio: ['ignore', 'ignore', log] })
+  closeSync(log)
   child.unref()
   let failed: string | undefined
   child.once('error', error => { failed = error.message })
