@@ -81,7 +81,8 @@ async function main(args: readonly string[]): Promise<number> {
   say(`${String(kills.length)} single kills, then ${String(count)} mixtures from seed ${String(seed)}${without === undefined ? '' : `, without ${without}`}`)
   const found = await inThreads([...kills, ...mixtures(seed, count)], without, done => { say(`  ${String(done)} schedules`) })
   const seconds = (env.monotonic() - began) / 1_000
-  const [failure] = found.failures
+  // The simplest of them says most.
+  const [failure] = [...found.failures].sort((a, b) => a.plan.troubles.length - b.plan.troubles.length)
   const missed = found.schedules >= REACHES_AFTER && failure === undefined ? found.missed : []
   if (values.json === true) {
     out(JSON.stringify({ schedules: 'vpn-bot', ran: found.schedules, operations: found.operations, seconds, reached: Object.fromEntries(found.reached), missed, failures: found.failures }, undefined, 2))
