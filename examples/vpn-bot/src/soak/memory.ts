@@ -1,6 +1,6 @@
 /**
- * Is memory flat? Samples over time, reduced to the lowest of each window (what is left after a collection), and the slope of a
- * straight line through those.
+ * Is memory flat? Samples over time, reduced to the lowest of each window (what is left after a collection, of which there are
+ * several in each, see ./main.ts), and the slope of a straight line through those.
  */
 export interface MemorySample {
   readonly atMs: number
