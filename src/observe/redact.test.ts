@@ -105,6 +105,6 @@ describe('redaction of what is hostile', () => {
     const redact = registered()
     const began = performance.now()
     for (const part of ['://a:', '"token":"\\', 'Bearer ', '/bot1:', '?token=', 'authorization: ', '1:', '://@', 'password=']) redact.text(part.repeat(20_000))
-    expect(performance.now() - began).toBeLessThan(10_000)
+    expect(performance.now() - began).toBeLessThan(2_000)
   })
 })

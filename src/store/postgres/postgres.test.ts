@@ -49,7 +49,7 @@ describe('opening', () => {
     const error = await errorOf(open('postgres://bot:s3cret@127.0.0.1:1/bot', { openWithin: '300ms' }))
     expect(error).toMatchObject({ code: 'HF_STORE_UNAVAILABLE', message: expect.stringContaining('127.0.0.1:1/bot') as string })
     expect(String(error)).not.toContain('s3cret')
-    expect(performance.now() - started).toBeLessThan(8_000)
+    expect(performance.now() - started).toBeLessThan(2_000)
   })
 
   it('does not wait where waiting cannot help: wrong password, no such database', async () => {
@@ -60,7 +60,7 @@ describe('opening', () => {
     const missing = new URL(await shared.url())
     missing.pathname = '/not_there'
     expect(await errorOf(open(missing.href, { openWithin: '60s' }))).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
-    expect(performance.now() - started).toBeLessThan(25_000)
+    expect(performance.now() - started).toBeLessThan(10_000)
   })
 
   it('ends in time with a server that accepts and then says nothing, and leaves no socket', async () => {
@@ -362,7 +362,7 @@ describe('a server that hangs', () => {
     }))).toMatchObject({ code: 'HF_STORE_UNKNOWN_COMMIT' })
     const started = performance.now()
     expect(await errorOf(database.ping())).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
-    expect(performance.now() - started).toBeLessThan(15_000)
+    expect(performance.now() - started).toBeLessThan(4_000)
     await database.close()
     await proxy.allClosed()
     proxy.stop()
