@@ -12,14 +12,14 @@ import {
 } from '../core/index.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
 import { RunningAttempt, type Attempt, type AttemptOwner } from './attempt.ts'
-import { Breaker, breakerOpenMessage, REFUSED, type ForcedBreaker } from './breaker.ts'
+import { Breaker, breakerOpenMessage, REFUSED, type ForcedBreaker } from './breaker/breaker.ts'
 import { errorClass, judge, retryAfterOf } from './classify.ts'
-import { reasonText, Slots } from './concurrency-limit.ts'
+import { reasonText, Slots } from './concurrency/limit.ts'
 import { Latency, type LatencySnapshot } from './latency.ts'
 import { resolveDependency, type DependencyOptions, type DependencyRules } from './options.ts'
 import { defaultKit, type GuardKit } from './policy.ts'
-import { RetryBudget } from './retry-budget.ts'
-import { backoffMs, NO_RETRY, Pause, resolveRetry, type RetryOptions } from './retry.ts'
+import { RetryBudget } from './retry/budget.ts'
+import { backoffMs, NO_RETRY, Pause, resolveRetry, type RetryOptions } from './retry/retry.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
 
 interface CallBase {

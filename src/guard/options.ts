@@ -2,12 +2,12 @@
  * The options of a dependency, their defaults, and the one place that merges and checks them.
  */
 import { checkName, durationMs, type Duration, type Tier } from '../core/index.ts'
-import { resolveBreaker, type BreakerOptions } from './breaker.ts'
-import type { BreakerRules } from './breaker-state.ts'
-import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency-limit.ts'
+import { resolveBreaker, type BreakerOptions } from './breaker/breaker.ts'
+import type { BreakerRules } from './breaker/machine.ts'
+import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency/limit.ts'
 import { refused } from './numbers.ts'
-import { resolveRetry, type RetryOptions, type RetryRules } from './retry.ts'
-import { RETRY_BUDGET_DEFAULTS, type RetryBudgetOptions } from './retry-budget.ts'
+import { resolveRetry, type RetryOptions, type RetryRules } from './retry/retry.ts'
+import { RETRY_BUDGET_DEFAULTS, type RetryBudgetOptions } from './retry/budget.ts'
 
 export interface DependencyOptions {
   /** What its loss means: `required` the service cannot work, `degradable` some of it cannot, `info` nobody notices. */

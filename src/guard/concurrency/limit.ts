@@ -6,11 +6,11 @@
  * First come, first served.
  * Not here: adaptive limits, priorities.
  */
-import { checkName, HoldfastError, type Env } from '../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { wholeNumber } from './numbers.ts'
-import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
-import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
+import { checkName, HoldfastError, type Env } from '../../core/index.ts'
+import { unwatchAbort, watchAbort, type AbortWatcher } from '../abort-watch.ts'
+import { wholeNumber } from '../numbers.ts'
+import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
+import { TimerEntry, timerQueue, type TimerQueue } from '../timer-queue.ts'
 
 export interface ConcurrencyOptions {
   /** Pieces of work at once. Default 100. */

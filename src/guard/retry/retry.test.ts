@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { simulatedEnv } from '../testing/index.ts'
-import { RetryBudget } from './retry-budget.ts'
+import { simulatedEnv } from '../../testing/index.ts'
+import { RetryBudget } from './budget.ts'
 import { backoffMs, Pause, resolveRetry } from './retry.ts'
 
 describe('the backoff', () => {

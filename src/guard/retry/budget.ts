@@ -5,7 +5,7 @@
  * second, so that a quiet service may still retry (Finagle's RetryBudget; Linkerd and tower have the same numbers).
  * One budget per dependency, shared by all its operations. Constant memory, no timer.
  */
-import { atLeast } from './numbers.ts'
+import { atLeast } from '../numbers.ts'
 
 export interface RetryBudgetOptions {
   /** Retries per call, 0..1. Default 0.2. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { EventBus, type HoldfastEvents } from '../core/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
-import { breaker as makeBreaker, BREAKER_PRESETS, HttpStatusError, type Breaker, type BreakerOptions } from './index.ts'
+import { EventBus, type HoldfastEvents } from '../../core/index.ts'
+import { simulatedEnv, type SimulatedEnv } from '../../testing/index.ts'
+import { breaker as makeBreaker, BREAKER_PRESETS, HttpStatusError, type Breaker, type BreakerOptions } from '../index.ts'
 
 const TRANSIENT: Error & { code: string } = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
 

@@ -1,7 +1,7 @@
 /**
  * Circuit breaker: stops calling a dependency that is failing, so callers fail fast and it can recover.
  *
- * The rules are the pure machine in ./breaker-state.ts; here it meets the clock, the events and the operator. Each
+ * The rules are the pure machine in ./machine.ts; here it meets the clock, the events and the operator. Each
  * transition announces `breaker.changed` once. Time is monotonic. A timer announces the end of the open time, so that
  * health and workers learn of it without a call; a late timer does no harm, every call looks at the time itself.
  * Not here: ratio and slow-call windows, breakers per key, ramp-up after closing.
@@ -9,12 +9,12 @@
 import {
   checkName, durationMs, HoldfastError, humanDuration, messageOf,
   type BreakerState, type Duration, type Timer,
-} from '../core/index.ts'
-import { admits, advance, closedBreaker, force, holds, nextChangeAt, release, retryAfterMs, settle, takeTrial, UNCOUNTED } from './breaker-state.ts'
-import type { BreakerMachine, BreakerResult, BreakerRules } from './breaker-state.ts'
-import { judge } from './classify.ts'
-import { atLeast, wholeNumber } from './numbers.ts'
-import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
+} from '../../core/index.ts'
+import { admits, advance, closedBreaker, force, holds, nextChangeAt, release, retryAfterMs, settle, takeTrial, UNCOUNTED } from './machine.ts'
+import type { BreakerMachine, BreakerResult, BreakerRules } from './machine.ts'
+import { judge } from '../classify.ts'
+import { atLeast, wholeNumber } from '../numbers.ts'
+import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
 
 export interface BreakerOptions {
   /** Consecutive transient failures that open it. Default 5. */

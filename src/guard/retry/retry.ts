@@ -6,12 +6,12 @@
  * handed out at once, with `retryAfterMs`.
  * Not here: whether the work may be repeated at all. Alone, `retry()` believes its caller; `dependency()` demands `effect`.
  */
-import { durationMs, HoldfastError, type Duration, type Env } from '../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { judge, retryAfterOf } from './classify.ts'
-import { refused, wholeNumber } from './numbers.ts'
-import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
-import { RetryBudget, type RetryBudgetOptions } from './retry-budget.ts'
+import { durationMs, HoldfastError, type Duration, type Env } from '../../core/index.ts'
+import { unwatchAbort, watchAbort, type AbortWatcher } from '../abort-watch.ts'
+import { judge, retryAfterOf } from '../classify.ts'
+import { refused, wholeNumber } from '../numbers.ts'
+import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
+import { RetryBudget, type RetryBudgetOptions } from './budget.ts'
 
 export interface RetryOptions {
   /** Attempts in all, the first included: 1 to 20. Default 3. */
