@@ -27,7 +27,7 @@ export interface RunOptions {
 }
 
 export interface Policy {
-  readonly kind: 'deadline' | 'retry' | 'breaker' | 'concurrency-limit' | 'timeout'
+  readonly kind: 'fallback' | 'deadline' | 'retry' | 'breaker' | 'rate-limit' | 'concurrency-limit' | 'timeout'
   run<T>(work: Work<T>, options?: RunOptions): Promise<T>
   within<T>(scope: Scope, work: Work<T>): Promise<T>
 }
