@@ -219,7 +219,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
         if (waiter !== undefined) await waitFor(waiter, waiter.promise, caller)
         now = env.monotonic()
         if (waiter?.ending !== 'granted') {
-          breaker.settle(permit, 'neither', now)
+          breaker.settle(permit, 'neither', now, now - startedAt)
           return this.#refuse(operation, waiter === undefined ? 'overloaded' : waiter.ending === 'cancelled' ? 'cancelled' : 'deadline', last, asOutcome)
         }
         // The breaker may have changed its mind while we waited for the slot.
@@ -227,7 +227,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
         const reason = hasLeft(caller) ? 'cancelled' : permit === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
         if (reason !== undefined) {
           slots.give()
-          breaker.settle(permit, 'neither', now)
+          breaker.settle(permit, 'neither', now, now - startedAt)
           return this.#refuse(operation, reason, last, asOutcome)
         }
       }
@@ -237,18 +237,18 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
       if (pending !== undefined) await (caller === undefined ? pending : waitFor(attempt, pending, caller))
       now = env.monotonic()
       if (attempt.ending === 'value') {
-        breaker.settle(permit, 'success', now)
+        breaker.settle(permit, 'success', now, now - startedAt)
         this.#latency.add(now - startedAt)
         return asOutcome ? { ok: true, value: attempt.value as T } : (attempt.value as T)
       }
       if (attempt.ending === 'cancelled') {
-        breaker.settle(permit, 'neither', now)
+        breaker.settle(permit, 'neither', now, now - startedAt)
         return this.#refuse(operation, 'cancelled', last, asOutcome)
       }
 
       const failure = this.#failed(attempt, last)
       last = failure
-      breaker.settle(permit, failure.verdict === 'transient' ? 'failure' : 'neither', now, failure.error)
+      breaker.settle(permit, failure.verdict === 'transient' ? 'failure' : 'neither', now, now - startedAt, failure.error)
       const waitMs = failure.verdict === 'transient' && number < retry.attempts && attempt.ending !== 'deadline'
         ? Math.max(backoffMs(retry, number, env.random()), failure.retryAfterMs ?? 0)
         : undefined

@@ -107,8 +107,8 @@ export class Breaker implements Policy {
     return taken.serial
   }
 
-  /** How the call ended. A permit of an earlier state changes nothing. */
-  settle(permit: number, result: BreakerResult, now: number, error?: unknown): void {
+  /** How the call ended, and how long it took. A permit of an earlier state changes nothing. */
+  settle(permit: number, result: BreakerResult, now: number, _durationMs: number, error?: unknown): void {
     // A result that comes after the trial's lease ended must find the breaker open, whether or not the timer was on time.
     const before = this.#machine.phase === 'closed' ? this.#machine : this.#pass(now)
     const after = settle(before, permit, result, now, this.#rules)
@@ -183,14 +183,17 @@ export class Breaker implements Policy {
 
   async within<T>(scope: Scope, work: Work<T>): Promise<T> {
     const { env } = this.#kit
-    const permit = this.acquire(env.monotonic())
+    const startedAt = env.monotonic()
+    const permit = this.acquire(startedAt)
     if (permit === REFUSED) throw breakerOpenError(this.name, this.retryAfterMs)
     try {
       const value = await work(scope)
-      this.settle(permit, 'success', env.monotonic())
+      const now = env.monotonic()
+      this.settle(permit, 'success', now, now - startedAt)
       return value
     } catch (error) {
-      this.settle(permit, !scope.cancelled && judge(error, this.#transient) === 'transient' ? 'failure' : 'neither', env.monotonic(), error)
+      const now = env.monotonic()
+      this.settle(permit, !scope.cancelled && judge(error, this.#transient) === 'transient' ? 'failure' : 'neither', now, now - startedAt, error)
       throw error
     }
   }
