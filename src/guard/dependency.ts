@@ -216,11 +216,12 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
       if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome)
       if (!slots.tryTake()) {
         const waiter = slots.join(deadlineAt - now, now)
-        if (waiter !== undefined) await waitFor(waiter, waiter.promise, caller)
+        if (typeof waiter !== 'string') await waitFor(waiter, waiter.promise, caller)
         now = env.monotonic()
-        if (waiter?.ending !== 'granted') {
+        const ending = typeof waiter === 'string' ? waiter : waiter.ending
+        if (ending !== 'granted') {
           breaker.settle(permit, 'neither', now, now - startedAt)
-          return this.#refuse(operation, waiter === undefined ? 'overloaded' : waiter.ending === 'cancelled' ? 'cancelled' : 'deadline', last, asOutcome)
+          return this.#refuse(operation, ending === 'waiting' ? 'deadline' : ending, last, asOutcome)
         }
         // The breaker may have changed its mind while we waited for the slot.
         if (!breaker.holds(permit)) permit = breaker.acquire(now)

@@ -1,114 +1,39 @@
 /**
- * Concurrency limit: at most so many pieces of work at a dependency at once, and a short, bounded queue before it.
+ * Concurrency limit: at most so many pieces of work at a dependency (or in a server) at once, and a short, bounded queue.
  *
- * A slot is held until the work is really over: what runs on after its timeout still counts, because the dependency
- * still has it. Waiting ends at once when the caller gives up or the deadline passes, and frees the place in the queue.
- * First come, first served.
- * Not here: adaptive limits, priorities.
+ * Work that runs on after its timeout still counts, because the dependency still has it. The queue, its priorities and
+ * its deadlines: ./slots.ts.
  */
-import { checkName, HoldfastError, type Env } from '../../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from '../abort-watch.ts'
-import { wholeNumber } from '../numbers.ts'
+import { checkName, durationMs, HoldfastError, type Duration, type Env } from '../../core/index.ts'
+import { unwatchAbort, watchAbort } from '../abort-watch.ts'
+import { refused, wholeNumber } from '../numbers.ts'
 import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
-import { TimerEntry, timerQueue, type TimerQueue } from '../timer-queue.ts'
+import { Slots, type ConcurrencyRules } from './slots.ts'
+
+export { Slots, Waiter, type ConcurrencyRules, type Priority } from './slots.ts'
 
 export interface ConcurrencyOptions {
   /** Pieces of work at once. Default 100. */
   readonly limit: number
   /** Callers that may wait. Default: as many as `limit`. */
   readonly queue?: number
+  /** What must be left of a caller's deadline when its work begins, else it is refused. Default: what the work has typically taken of late. `'0ms'`: anything. */
+  readonly margin?: Duration
+  /** Background work begins while less than this share of the slots is taken (one slot at least); the rest is kept for the others. 0..1. Default 0.8. */
+  readonly backgroundShare?: number
 }
 
-export const CONCURRENCY_DEFAULTS: Readonly<ConcurrencyOptions> = Object.freeze({ limit: 100 })
-
-export interface ConcurrencyRules {
-  readonly limit: number
-  readonly queue: number
-}
+export const CONCURRENCY_DEFAULTS: Readonly<{ readonly limit: number; readonly backgroundShare: number }> = Object.freeze({ limit: 100, backgroundShare: 0.8 })
 
 /** @throws HF_OPTION_INVALID */
 export function resolveConcurrency(options: number | ConcurrencyOptions | undefined, where: string): ConcurrencyRules {
-  const given = typeof options === 'number' ? { limit: options } : (options ?? CONCURRENCY_DEFAULTS)
+  const given: ConcurrencyOptions = typeof options === 'number' ? { limit: options } : (options ?? { limit: CONCURRENCY_DEFAULTS.limit })
   const limit = wholeNumber(given.limit, 1, where)
-  return { limit, queue: wholeNumber(given.queue ?? limit, 0, `${where}: queue`) }
-}
-
-/** One caller in the queue. */
-export class Waiter extends TimerEntry implements AbortWatcher {
-  readonly #slots: Slots
-  readonly promise: Promise<void>
-  #wake: () => void = () => undefined
-  ending: 'waiting' | 'granted' | 'deadline' | 'cancelled' = 'waiting'
-
-  constructor(slots: Slots) {
-    super()
-    this.#slots = slots
-    this.promise = new Promise(resolve => { this.#wake = resolve })
-  }
-
-  expire(): void {
-    this.end('deadline')
-  }
-
-  aborted(): void {
-    this.end('cancelled')
-  }
-
-  end(ending: 'granted' | 'deadline' | 'cancelled'): void {
-    if (this.ending !== 'waiting') return
-    this.ending = ending
-    this.#slots.leave(this)
-    this.#wake()
-  }
-}
-
-/** The counter and the queue. */
-export class Slots {
-  readonly rules: ConcurrencyRules
-  readonly #timers: TimerQueue
-  readonly #waiting = new Set<Waiter>()
-  #inFlight = 0
-
-  constructor(rules: ConcurrencyRules, env: Env) {
-    this.rules = rules
-    this.#timers = timerQueue(env)
-  }
-
-  get inFlight(): number {
-    return this.#inFlight
-  }
-
-  get queued(): number {
-    return this.#waiting.size
-  }
-
-  tryTake(): boolean {
-    if (this.#inFlight >= this.rules.limit) return false
-    this.#inFlight += 1
-    return true
-  }
-
-  /** A place in the queue, for at most `ms`; undefined when it is full. Who is granted has the slot. */
-  join(ms: number, now: number): Waiter | undefined {
-    if (this.#waiting.size >= this.rules.queue) return undefined
-    const waiter = new Waiter(this)
-    this.#waiting.add(waiter)
-    if (ms !== Number.POSITIVE_INFINITY) this.#timers.add(waiter, Math.max(0, ms), now)
-    return waiter
-  }
-
-  leave(waiter: Waiter): void {
-    this.#waiting.delete(waiter)
-    this.#timers.remove(waiter)
-  }
-
-  /** Gives a slot back: it goes to the first in the queue, without being free in between. */
-  give(): void {
-    for (const first of this.#waiting) {
-      first.end('granted')
-      return
-    }
-    this.#inFlight -= 1
+  const backgroundShare = given.backgroundShare ?? CONCURRENCY_DEFAULTS.backgroundShare
+  if (!(backgroundShare >= 0 && backgroundShare <= 1)) throw refused(`${where}: backgroundShare`, 'a number of 0 to 1', backgroundShare)
+  return {
+    limit, backgroundShare, queue: wholeNumber(given.queue ?? limit, 0, `${where}: queue`),
+    marginMs: given.margin === undefined ? undefined : durationMs(given.margin, `${where}: margin`, { min: 0 }),
   }
 }
 
@@ -144,11 +69,11 @@ export class ConcurrencyLimit implements Policy {
     if (!slots.tryTake()) {
       const now = this.#env.monotonic()
       const waiter = slots.join(scope.deadlineAt - now, now)
-      if (waiter === undefined) throw this.#refusal('overloaded')
+      if (typeof waiter === 'string') throw this.#refusal(waiter)
       watchAbort(scope.signal, waiter)
       await waiter.promise
       unwatchAbort(scope.signal, waiter)
-      if (waiter.ending !== 'granted') throw this.#refusal(waiter.ending === 'cancelled' ? 'cancelled' : 'deadline')
+      if (waiter.ending !== 'granted') throw this.#refusal(waiter.ending === 'waiting' ? 'deadline' : waiter.ending)
     }
     let runningOn: Promise<void> | undefined
     const runsOn = (over: Promise<void>): void => {
@@ -165,13 +90,13 @@ export class ConcurrencyLimit implements Policy {
 
   #refusal(reason: 'overloaded' | 'deadline' | 'cancelled'): HoldfastError {
     const code = reason === 'overloaded' ? 'HF_OVERLOADED' : reason === 'deadline' ? 'HF_DEADLINE' : 'HF_CANCELLED'
-    return new HoldfastError(code, { message: `${this.name}: ${reasonText(reason, this.#slots)}`, context: { limit: this.name }, stackless: true })
+    return new HoldfastError(code, { message: `${this.name}: ${reasonText(reason, this.#slots)}`, context: { limit: this.name, policy: this.kind }, stackless: true })
   }
 }
 
 export function reasonText(reason: 'overloaded' | 'deadline' | 'cancelled', slots: Slots): string {
   if (reason === 'cancelled') return 'the caller gave up'
-  if (reason === 'deadline') return 'the deadline passed before the call could begin'
+  if (reason === 'deadline') return 'too little was left of the deadline for the call to begin'
   return `${String(slots.inFlight)} calls are in flight and ${String(slots.queued)} wait, which is as many as it takes`
 }
 
