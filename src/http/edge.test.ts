@@ -165,6 +165,8 @@ describe('problems', () => {
   it('round the wait up to whole seconds, at least one', () => {
     expect(problem(new HoldfastError('HF_RATE_LIMITED', { message: 'm', retryAfterMs: 1 })).headers.get('retry-after')).toBe('1')
     expect(problem(new HoldfastError('HF_RATE_LIMITED', { message: 'm', retryAfterMs: 1_001 })).headers.get('retry-after')).toBe('2')
+    const ours = problem(new HoldfastError('HF_RATE_LIMITED', { message: 'm', retryAfterMs: 1_001, failure: 'dependency_error' }))
+    expect([ours.status, ours.headers.get('retry-after')]).toEqual([503, '2'])
   })
 })
 

@@ -56,7 +56,10 @@ const RETRY_AFTER_DEFAULT_S = 5
 
 /** The HTTP status that an error is answered with. */
 export function statusOf(error: unknown): number {
-  return isHoldfastError(error) ? (STATUS[error.code] ?? 500) : 500
+  if (!isHoldfastError(error)) return 500
+  // 429 is for who asked too often. Where we ourselves may not ask a dependency any more, it is we who are not available.
+  if (error.code === 'HF_RATE_LIMITED' && error.failure !== 'user_error') return 503
+  return STATUS[error.code] ?? 500
 }
 
 /**
