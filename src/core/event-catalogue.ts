@@ -23,9 +23,17 @@ export interface HoldfastEvents {
   'listener.failed': { readonly message: string }
   // ---- guard
   'breaker.changed': { readonly dependency: string; readonly from: BreakerState; readonly to: BreakerState; readonly reason: string; readonly retryAfterMs?: number }
+  'breaker.shadowed': { readonly dependency: string; readonly partition?: string; readonly from: BreakerState; readonly to: BreakerState; readonly reason: string; readonly wouldHaveRefused: number; readonly retryAfterMs?: number }
   'call.failed': { readonly dependency: string; readonly operation: string; readonly attempt: number; readonly failure: FailureClass; readonly message: string; readonly retryInMs?: number; readonly error?: unknown }
   'call.refused': { readonly dependency: string; readonly operation: string; readonly reason: RefusalReason; readonly retryAfterMs?: number }
   'call.abandoned': { readonly dependency: string; readonly operation: string; readonly abandoned: number }
+  'call.hedged': { readonly dependency: string; readonly operation: string; readonly afterMs: number }
+  'retry.nested': { readonly outer: string; readonly inner: string; readonly operation: string; readonly product: number }
+  'call.fell-back': { readonly dependency: string; readonly operation: string; readonly reason: RefusalReason; readonly source: 'value' | 'function' | 'stale'; readonly message: string; readonly ageMs?: number }
+  'call.fallback-failed': { readonly dependency: string; readonly operation: string; readonly reason: RefusalReason; readonly source: 'function' | 'stale'; readonly message: string; readonly error?: unknown }
+  'faults.armed': { readonly faults: string; readonly by: string; readonly reason: string; readonly until: number }
+  'faults.disarmed': { readonly faults: string; readonly by: string; readonly reason: string }
+  'fault.injected': { readonly faults: string; readonly operation: string; readonly kind: 'error' | 'latency' | 'hang' | 'outcome' | 'answer-lost' }
   // ---- limits
   'limit.refused': { readonly limit: string; readonly key: string; readonly retryAfterMs: number }
   // ---- health

@@ -7,6 +7,8 @@ type Sentences = { readonly [Name in EventName]: (data: HoldfastEvents[Name]) =>
 
 const inAWhile = (ms: number | undefined): string => (ms === undefined ? '' : `, again in ${humanDuration(ms)}`)
 
+const FALLBACKS = { value: 'a fixed value', function: 'its fallback function', stale: 'the last good answer' } as const
+
 const SENTENCES: Sentences = {
   'app.starting': data => `${data.service} ${data.version} is starting on ${data.store}`,
   'app.progress': data => data.message,
@@ -15,9 +17,17 @@ const SENTENCES: Sentences = {
   'app.stopped': data => (data.left === 0 ? `stopped after ${humanDuration(data.durationMs)}` : `stopped after ${humanDuration(data.durationMs)} with ${String(data.left)} pieces of work left to the next start`),
   'listener.failed': data => `an event listener threw: ${data.message}`,
   'breaker.changed': data => `${data.dependency}: breaker ${data.from} -> ${data.to}: ${data.reason}${inAWhile(data.retryAfterMs)}`,
+  'breaker.shadowed': data => `${data.dependency}${data.partition === undefined ? '' : ` (${data.partition})`}: breaker in shadow would have gone ${data.from} -> ${data.to}: ${data.reason}`,
   'call.failed': data => `${data.dependency} ${data.operation} failed (attempt ${String(data.attempt)}): ${data.message}${inAWhile(data.retryInMs)}`,
   'call.refused': data => `${data.dependency} ${data.operation} was not called: ${data.reason}${inAWhile(data.retryAfterMs)}`,
   'call.abandoned': data => `${data.dependency} ${data.operation} runs on after its timeout (${String(data.abandoned)} such calls)`,
+  'call.hedged': data => `${data.dependency} ${data.operation} was late after ${humanDuration(data.afterMs)} and is called once more`,
+  'retry.nested': data => `${data.inner} ${data.operation} retries inside ${data.outer}, which retries too: up to ${String(data.product)} attempts for one call`,
+  'call.fell-back': data => `${data.dependency} ${data.operation} fell back to ${FALLBACKS[data.source]}${data.ageMs === undefined ? '' : ` (${humanDuration(data.ageMs)} old)`}: ${data.message}`,
+  'call.fallback-failed': data => `${data.dependency} ${data.operation} could not fall back to ${FALLBACKS[data.source]}: ${data.message}`,
+  'faults.armed': data => `fault injection ${data.faults} is on, by ${data.by}: ${data.reason}`,
+  'faults.disarmed': data => `fault injection ${data.faults} is off, by ${data.by}: ${data.reason}`,
+  'fault.injected': data => `fault injection ${data.faults} gave ${data.operation} a fault: ${data.kind}`,
   'limit.refused': data => `limit ${data.limit}: ${data.key} has to wait ${humanDuration(data.retryAfterMs)}`,
   'health.changed': data => `${data.component} is ${data.to} (was ${data.from}): ${data.reason}`,
   'system.changed': data => `the service is ${data.to} (was ${data.from}): ${data.reason}`,

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { admits, advance, closedBreaker, force, holds, nextChangeAt, release, retryAfterMs, settle, takeTrial, UNCOUNTED } from './machine.ts'
-import type { BreakerMachine, BreakerResult, BreakerRules } from './machine.ts'
+import type { BreakerMachine, BreakerResult, MachineRules } from './machine.ts'
 
-const RULES: BreakerRules = { failures: 3, openForMs: 100, closeAfter: 2, trialCalls: 2, trialLeaseMs: 50 }
+const RULES: MachineRules = { failures: 3, openForMs: 100, closeAfter: 2, trialCalls: 2, trialLeaseMs: 50, rampForMs: 20 }
 
 type Action =
   | { readonly do: 'admit' }

@@ -1,15 +1,16 @@
 /**
  * The circuit breaker as a pure machine: a discriminated union and functions from state to state. No clock, no events.
  *
- * Invariants, checked by the model test beside: in half-open at most `trialCalls` calls are in flight; a result whose
- * permit is not of the current state changes nothing; a trial that outlives its lease re-opens; what counts as neither
- * success nor failure only gives its trial back.
- * Not here: when time passes (./breaker.ts), what is a failure (./classify.ts), ratio windows and ramp-up.
+ * Invariants, checked beside in every reachable state: in half-open at most `trialCalls` calls are in flight; a result
+ * whose permit is not of the current state changes nothing; a trial that outlives its lease re-opens; what counts as
+ * neither success nor failure only gives its trial back; no state without an operator in it refuses for ever.
+ * Not here: when time passes (./circuit.ts), what is counted over a time window (./call-window.ts: it enters as
+ * `tripped`), whom the ramp lets through (./ramp.ts), what is a failure (../classify.ts).
  */
 
-/** The numbers a breaker works with. */
-export interface BreakerRules {
-  /** Consecutive failures that open it; `Infinity` never opens by itself. */
+/** The numbers the machine works with. */
+export interface MachineRules {
+  /** Consecutive failures that open it; `Infinity` never opens by them. */
   readonly failures: number
   readonly openForMs: number
   /** Successful trial calls that close it. */
@@ -18,6 +19,25 @@ export interface BreakerRules {
   readonly trialCalls: number
   /** A trial call that takes longer is taken for hung. */
   readonly trialLeaseMs: number
+  /** How long admission grows after closing; 0 admits everything at once. */
+  readonly rampForMs: number
+}
+
+/** Opens when at least this share of the calls that ended within the window did so badly. */
+export interface RateRule {
+  /** Above 0, at most 1; reaching it is enough. */
+  readonly ratio: number
+  readonly withinMs: number
+  /** With fewer calls in the window the ratio says nothing. */
+  readonly minimumCalls: number
+}
+
+/** All the rules of one breaker. */
+export interface BreakerRules extends MachineRules {
+  readonly failureRate: RateRule | undefined
+  readonly slowCallRate: (RateRule & { readonly slowerThanMs: number }) | undefined
+  /** Refuses nothing by itself, and tells what it would have done. */
+  readonly shadow: boolean
 }
 
 /** One trial call that is in flight in half-open. */
@@ -27,33 +47,43 @@ export interface Trial {
 }
 
 /**
- * `serial` numbers permits, so that none is ever given twice. All calls of one closed period share its `permit`; each
- * trial call has its own. Times are monotonic milliseconds.
+ * `serial` is the last permit that was given. All calls of one closed period share its `permit`; each trial call has its
+ * own. Times are monotonic milliseconds; a closed period whose `rampUntil` is in the future admits only some.
  */
 export type BreakerMachine =
-  | { readonly phase: 'closed'; readonly serial: number; readonly permit: number; readonly failures: number }
+  | { readonly phase: 'closed'; readonly serial: number; readonly permit: number; readonly failures: number; readonly rampUntil: number }
   | { readonly phase: 'open'; readonly serial: number; readonly until: number; readonly failures: number }
   | { readonly phase: 'half-open'; readonly serial: number; readonly trials: readonly Trial[]; readonly successes: number }
   | { readonly phase: 'forced-open' | 'forced-closed'; readonly serial: number; readonly until: number }
 
+export type ClosedBreaker = Extract<BreakerMachine, { phase: 'closed' }>
 export type BreakerResult = 'success' | 'failure' | 'neither'
 
-/** The permit of calls that are let through without counting, while the breaker is forced closed. */
+/** The permit of calls that are let through without counting: while forced closed, and in shadow in place of a refusal. */
 export const UNCOUNTED = 0
+/** Permits are 1 to this, then begin anew: two fit into one number. Nothing is in flight for 67 million trials. */
+export const PERMIT_MAX: number = 2 ** 26 - 1
+/** When the closed state was not reached from half-open, there is no ramp. */
+export const NO_RAMP = 0
 
-export function closedBreaker(serial = 0): BreakerMachine {
-  return { phase: 'closed', serial: serial + 1, permit: serial + 1, failures: 0 }
+const FIRST: ClosedBreaker = Object.freeze({ phase: 'closed', serial: 1, permit: 1, failures: 0, rampUntil: NO_RAMP })
+
+/** Idle breakers share the first state: it is a value. */
+export function closedBreaker(serial = 0, rampUntil: number = NO_RAMP): ClosedBreaker {
+  if (serial === 0 && rampUntil === NO_RAMP) return FIRST
+  const permit = nextPermit(serial)
+  return { phase: 'closed', serial: permit, permit, failures: 0, rampUntil }
 }
 
 /** What the passing of time alone does. Returns the same object when it does nothing. */
-export function advance(machine: BreakerMachine, now: number, rules: BreakerRules): BreakerMachine {
+export function advance(machine: BreakerMachine, now: number, rules: MachineRules): BreakerMachine {
   switch (machine.phase) {
     case 'closed':
       return machine
     case 'open':
       return now < machine.until ? machine : halfOpen(machine.serial)
     case 'half-open':
-      return machine.trials.some(trial => trial.leaseUntil <= now) ? open(machine.serial, 0, now, rules) : machine
+      return machine.trials.some(trial => trial.leaseUntil <= now) ? openBreaker(machine.serial, 0, now + rules.openForMs) : machine
     // An operator who kept calls away gets them back carefully; one who forced them through starts counting afresh.
     case 'forced-open':
       return now < machine.until ? machine : halfOpen(machine.serial)
@@ -62,8 +92,8 @@ export function advance(machine: BreakerMachine, now: number, rules: BreakerRule
   }
 }
 
-/** Whether a call may go through now. Only looks. */
-export function admits(machine: BreakerMachine, rules: BreakerRules): boolean {
+/** Whether a call may go through now; the ramp of a closed one may still say no. Only looks. */
+export function admits(machine: BreakerMachine, rules: MachineRules): boolean {
   switch (machine.phase) {
     case 'closed':
     case 'forced-closed':
@@ -77,9 +107,9 @@ export function admits(machine: BreakerMachine, rules: BreakerRules): boolean {
 }
 
 /** Takes a trial in half-open; its permit is the `serial` of what is returned. Call only where `admits`. */
-export function takeTrial(machine: BreakerMachine, now: number, rules: BreakerRules): BreakerMachine {
+export function takeTrial(machine: BreakerMachine, now: number, rules: MachineRules): BreakerMachine {
   if (machine.phase !== 'half-open' || machine.trials.length >= rules.trialCalls) return machine
-  const permit = machine.serial + 1
+  const permit = nextPermit(machine.serial)
   return { ...machine, serial: permit, trials: [...machine.trials, { permit, leaseUntil: now + rules.trialLeaseMs }] }
 }
 
@@ -90,20 +120,23 @@ export function holds(machine: BreakerMachine, permit: number): boolean {
   return machine.phase === 'forced-closed' && permit === UNCOUNTED
 }
 
-/** What the result of a call does. Returns the same object when it does nothing. */
-export function settle(machine: BreakerMachine, permit: number, result: BreakerResult, now: number, rules: BreakerRules): BreakerMachine {
+/**
+ * What the result of a call does. Returns the same object when it does nothing. `tripped` says that with this call a
+ * window of the closed state has gone over its limit. In half-open a call that ends as neither (the answer stands, the
+ * caller left) only gives its trial back: it proves nothing in either direction (so does resilience4j).
+ */
+export function settle(machine: BreakerMachine, permit: number, result: BreakerResult, now: number, rules: MachineRules, tripped = false): BreakerMachine {
   if (!holds(machine, permit)) return machine
   if (machine.phase === 'closed') {
-    if (result === 'failure') {
-      const failures = machine.failures + 1
-      return failures >= rules.failures ? open(machine.serial, failures, now, rules) : { ...machine, failures }
-    }
-    return result === 'success' && machine.failures > 0 ? { ...machine, failures: 0 } : machine
+    if (result === 'neither') return machine
+    const failures = result === 'failure' ? machine.failures + 1 : 0
+    if (tripped || failures >= rules.failures) return openBreaker(machine.serial, failures, now + rules.openForMs)
+    return failures === machine.failures ? machine : { ...machine, failures }
   }
   if (machine.phase !== 'half-open') return machine
-  if (result === 'failure') return open(machine.serial, 1, now, rules)
+  if (result === 'failure') return openBreaker(machine.serial, 1, now + rules.openForMs)
   const successes = machine.successes + (result === 'success' ? 1 : 0)
-  if (successes >= rules.closeAfter) return closedBreaker(machine.serial)
+  if (successes >= rules.closeAfter) return closedBreaker(machine.serial, rules.rampForMs > 0 ? now + rules.rampForMs : NO_RAMP)
   return { ...machine, successes, trials: machine.trials.filter(trial => trial.permit !== permit) }
 }
 
@@ -113,7 +146,7 @@ export function force(machine: BreakerMachine, to: 'open' | 'closed', until: num
 }
 
 /** Ends a forced state before its time. */
-export function release(machine: BreakerMachine, rules: BreakerRules): BreakerMachine {
+export function release(machine: BreakerMachine, rules: MachineRules): BreakerMachine {
   return machine.phase === 'forced-open' || machine.phase === 'forced-closed' ? advance(machine, Number.POSITIVE_INFINITY, rules) : machine
 }
 
@@ -135,10 +168,14 @@ export function retryAfterMs(machine: BreakerMachine, now: number): number | und
   return Math.max(0, Math.ceil(machine.until - now))
 }
 
-function open(serial: number, failures: number, now: number, rules: BreakerRules): BreakerMachine {
-  return { phase: 'open', serial, until: now + rules.openForMs, failures }
+export function openBreaker(serial: number, failures: number, until: number): BreakerMachine {
+  return { phase: 'open', serial, until, failures }
 }
 
-function halfOpen(serial: number): BreakerMachine {
+export function halfOpen(serial: number): BreakerMachine {
   return { phase: 'half-open', serial, trials: [], successes: 0 }
+}
+
+function nextPermit(serial: number): number {
+  return serial < PERMIT_MAX ? serial + 1 : 1
 }
