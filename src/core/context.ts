@@ -16,6 +16,8 @@ export interface Context {
   readonly transactionOwner?: object | undefined
   /** Attempts that the layers above may already multiply by, for the nested-retry warning. */
   readonly attempts?: number | undefined
+  /** The nearest layer that repeats, for the same warning. */
+  readonly repeatedBy?: string | undefined
 }
 
 const storage = new AsyncLocalStorage<Context>()

@@ -32,6 +32,7 @@ const CATALOGUE = {
   HF_CALL_REJECTED: { failure: 'dependency_error', retryable: false, operator: 'The dependency answered no, or the work around the call failed; repeating it would not help. See the cause.' },
   HF_CANCELLED: { failure: 'user_error', retryable: false, operator: 'The caller gave up; nothing is to be done.' },
   HF_CALL_IN_TX: { failure: 'defect', retryable: false, operator: 'Move the outside call out of the transaction; a slow dependency would hold it open.' },
+  HF_NOT_REPEATABLE: { failure: 'defect', retryable: false, operator: 'A call that is not declared repeatable was to be retried or hedged: declare effect read or idempotent, or take retry and hedge away.' },
   // switches and irreversible actions
   HF_SWITCHED_OFF: { failure: 'user_error', retryable: true, operator: 'A kill switch is off; switch it on again when its runbook says so.' },
   HF_UNKNOWN_NAME: { failure: 'user_error', retryable: false, operator: 'No such name is declared; list the names and try again.' },

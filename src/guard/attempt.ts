@@ -19,7 +19,8 @@ export interface Attempt {
   readonly key: string
 }
 
-export type Ending = 'running' | 'value' | 'threw' | 'timeout' | 'deadline' | 'cancelled'
+/** `lost`: another attempt of a hedged call was faster. */
+export type Ending = 'running' | 'value' | 'threw' | 'timeout' | 'deadline' | 'cancelled' | 'lost'
 
 /** Who holds something on behalf of an attempt until its work is really over. */
 export interface AttemptOwner {
@@ -40,6 +41,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   #key: string | undefined
   #controller: AbortController | undefined
   #wake: (() => void) | undefined
+  #watchers: Set<AbortWatcher> | undefined
   ending: Ending = 'running'
   value: T | undefined = undefined
   error: unknown = undefined
@@ -68,9 +70,28 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      if (this.ending === 'timeout' || this.ending === 'deadline' || this.ending === 'cancelled') this.#controller.abort(this.#reason())
+      if (this.leftAlone) this.#controller.abort(this.#reason())
     }
     return this.#controller.signal
+  }
+
+  /** Whether it ended without its work, which may run on. */
+  get leftAlone(): boolean {
+    return this.ending === 'timeout' || this.ending === 'deadline' || this.ending === 'cancelled' || this.ending === 'lost'
+  }
+
+  /** `watcher` is told when the attempt is left alone, without making a signal; at once when it was. */
+  watch(watcher: AbortWatcher): void {
+    if (this.leftAlone) {
+      watcher.aborted()
+      return
+    }
+    this.#watchers ??= new Set()
+    this.#watchers.add(watcher)
+  }
+
+  unwatch(watcher: AbortWatcher): void {
+    this.#watchers?.delete(watcher)
   }
 
   /** Runs the work for at most `ms`. Undefined when it is over already, else a promise that resolves when the attempt has ended. */
@@ -110,6 +131,11 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     this.#leave('cancelled')
   }
 
+  /** Called when another attempt of the same call has the answer. */
+  lose(): void {
+    this.#leave('lost')
+  }
+
   #came(ending: 'value' | 'threw', value: T | undefined, error: unknown): void {
     if (this.ending === 'running') {
       this.#end(ending, value, error)
@@ -118,12 +144,13 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     this.#owner.over(this)
   }
 
-  #leave(ending: 'timeout' | 'deadline' | 'cancelled'): void {
+  #leave(ending: 'timeout' | 'deadline' | 'cancelled' | 'lost'): void {
     if (this.ending !== 'running') return
     this.#end(ending, undefined, undefined)
     this.#wake?.()
     this.#owner.left(this)
     this.#controller?.abort(this.#reason())
+    if (this.#watchers !== undefined) for (const watcher of [...this.#watchers]) watcher.aborted()
   }
 
   #end(ending: Ending, value: T | undefined, error: unknown): void {

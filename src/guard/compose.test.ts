@@ -27,11 +27,12 @@ describe('each policy alone', () => {
   it.each(Object.entries(policies))('%s gives values, undefined and errors of its work unchanged, and leaves no timer', async (_name, make) => {
     const { env, kit } = world()
     const policy = make(kit)
-    await expect(policy.run(async () => 42)).resolves.toBe(42)
-    await expect(policy.run(() => undefined)).resolves.toBeUndefined()
+    const read = { effect: 'read' } as const
+    await expect(policy.run(async () => 42, read)).resolves.toBe(42)
+    await expect(policy.run(() => undefined, read)).resolves.toBeUndefined()
     const error = new Error('as it was')
-    await expect(policy.run(() => { throw error })).rejects.toBe(error)
-    await expect(policy.run(() => Promise.reject(error))).rejects.toBe(error)
+    await expect(policy.run(() => { throw error }, read)).rejects.toBe(error)
+    await expect(policy.run(() => Promise.reject(error), read)).rejects.toBe(error)
     await env.advance('1m')
     expect(env.pendingTimers).toBe(0)
   })
@@ -53,7 +54,7 @@ describe('each policy alone', () => {
     const { env, kit } = world()
     const caller = new AbortController()
     let calls = 0
-    const result = outcome(retry({ attempts: 3, minWait: '400ms' }, kit).run(() => { calls += 1; throw TRANSIENT }, { signal: caller.signal }))
+    const result = outcome(retry({ attempts: 3, minWait: '400ms' }, kit).run(() => { calls += 1; throw TRANSIENT }, { effect: 'read', signal: caller.signal }))
     await env.advance('50ms')
     caller.abort()
     expect((await result).error).toMatchObject({ code: 'HF_CANCELLED' })
@@ -83,8 +84,8 @@ describe('composed', () => {
   it('a retry inside a deadline begins no wait that ends after it: no attempt after the caller has the answer', async () => {
     const { env, kit } = world()
     let calls = 0
-    const composition = compose([deadline('5s', kit), retry({ attempts: 5, minWait: '3s' }, kit), timeout('3s', kit)], kit)
-    const result = outcome(composition.run(() => { calls += 1; return never() }))
+    const composition = compose([deadline('5s', kit), retry({ attempts: 2, minWait: '3s' }, kit), timeout('3s', kit)], kit)
+    const result = outcome(composition.run(() => { calls += 1; return never() }, { effect: 'read' }))
     await env.advance('5s')
     expect((await result).error).toMatchObject({ code: 'HF_TIMEOUT' })
     await env.advance('1h')
@@ -95,7 +96,7 @@ describe('composed', () => {
     const { env, kit } = world()
     let signal: AbortSignal | undefined
     const composition = compose([deadline('2s', kit), retry({ attempts: 2 }, kit), breaker('panel', {}, kit), concurrencyLimit('panel', 1, kit), timeout('2s', kit)], kit)
-    const result = outcome(composition.run(scope => { signal = scope.signal; return never() }))
+    const result = outcome(composition.run(scope => { signal = scope.signal; return never() }, { effect: 'read' }))
     await env.advance('2s')
     expect((await result).error?.code).toMatch(/HF_DEADLINE|HF_TIMEOUT/)
     expect(signal?.aborted).toBe(true)
@@ -105,7 +106,7 @@ describe('composed', () => {
     const { env, kit } = world()
     const guard = breaker('panel', { failures: 1 }, kit)
     let calls = 0
-    const result = outcome(compose([retry({ attempts: 4 }, kit), guard], kit).run(() => { calls += 1; throw TRANSIENT }))
+    const result = outcome(compose([retry({ attempts: 4 }, kit), guard], kit).run(() => { calls += 1; throw TRANSIENT }, { effect: 'read' }))
     await env.advance('1s')
     expect((await result).error).toMatchObject({ code: 'HF_BREAKER_OPEN' })
     expect(calls).toBe(1)
@@ -139,7 +140,7 @@ describe('composed', () => {
     const result = compose([deadline('9s', kit), retry({ attempts: 2 }, kit), timeout('1s', kit)], kit).run(({ number, key }) => {
       seen.push([number, key])
       if (number === 1) throw TRANSIENT
-    }, { key: 'order-7' })
+    }, { key: 'order-7', effect: 'idempotent' })
     await env.advance('1s')
     await result
     expect(seen).toEqual([[1, 'order-7'], [2, 'order-7']])

@@ -4,6 +4,7 @@
  * Policies inside know when it is: a retry does not begin a wait that ends after it.
  */
 import { durationMs, type Duration, type Env } from '../core/index.ts'
+import { bounded, type Explanation } from './explain.ts'
 import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
 import { limited } from './time-limit.ts'
 
@@ -24,6 +25,10 @@ export class Deadline implements Policy {
 
   within<T>(scope: Scope, work: Work<T>): Promise<T> {
     return limited('deadline', this.ms, this.#env, scope, work)
+  }
+
+  explain(inside: Explanation): Explanation {
+    return bounded(inside, 'deadline', this.ms)
   }
 }
 

@@ -99,16 +99,26 @@ describe('a transient failure', () => {
     await panel.call('add', { effect: 'idempotent', key: 'order-7' }, ({ key }) => { expect(key).toBe('order-7') })
   })
 
-  it('of a once call is never repeated, even when the options of a JavaScript caller ask for it', async () => {
+  it('of a once call is never repeated', async () => {
     const { panel, env } = aDependency()
     let calls = 0
-    const forged = { effect: 'once', retry: { attempts: 5 } } as unknown as typeof ONCE
-    for (const options of [ONCE, forged, {} as typeof ONCE]) {
-      const result = outcome(panel.call('charge', options, () => { calls += 1; throw refusedConnection() }))
-      await env.advance('10s')
-      expect((await result).error).toMatchObject({ code: 'HF_CALL_FAILED', context: { attempts: 1 } })
+    const result = outcome(panel.call('charge', ONCE, () => { calls += 1; throw refusedConnection() }))
+    await env.advance('10s')
+    expect((await result).error).toMatchObject({ code: 'HF_CALL_FAILED', context: { attempts: 1 } })
+    expect(calls).toBe(1)
+  })
+
+  it('of a once call that is to be repeated, or of one that declares no effect, is refused where no compiler did: nothing is called', async () => {
+    const { panel } = aDependency()
+    let calls = 0
+    const forged = [{ effect: 'once', retry: { attempts: 5 } }, { effect: 'once', hedge: { after: '1s' } }, { effect: 'maybe' }, {}] as unknown as (typeof ONCE)[]
+    const codes: unknown[] = []
+    for (const options of forged) {
+      codes.push((await outcome(panel.call('charge', options, () => { calls += 1 }))).error?.code)
+      await expect(panel.try('charge', options, () => { calls += 1 })).rejects.toMatchObject({ failure: 'defect' })
     }
-    expect(calls).toBe(3)
+    expect(codes).toEqual(['HF_NOT_REPEATABLE', 'HF_NOT_REPEATABLE', 'HF_OPTION_INVALID', 'HF_OPTION_INVALID'])
+    expect(calls).toBe(0)
   })
 
   it('is not repeated when the breaker opened on it: no attempt, no wait against an open circuit', async () => {
@@ -252,7 +262,7 @@ describe('a dependency that hangs', () => {
   })
 
   it('does not begin a wait that ends after the deadline: no zombie attempt', async () => {
-    const { panel, env } = aDependency({ retry: { attempts: 5, minWait: '8s', maxWait: '8s' } })
+    const { panel, env } = aDependency({ retry: { attempts: 2, minWait: '8s', maxWait: '8s' } })
     let calls = 0
     const result = outcome(panel.call('get', { ...READ, deadline: '5s' }, () => { calls += 1; throw refusedConnection() }))
     expect((await result).error).toMatchObject({ code: 'HF_CALL_FAILED', context: { attempts: 1 } })

@@ -1,47 +1,35 @@
 /**
  * A dependency: something outside that we call, with everything that keeps its failures from becoming ours.
  *
- * The order is fixed and right: deadline > budgeted retry > breaker > concurrency limit > attempt timeout > call, fused
- * into one async function. The breaker counts attempts; refusals, cancellations and answers that stand count for nothing.
+ * The order is fixed and right: fallback > deadline > budgeted retry > hedge > breaker (of its partition) > outbound rate
+ * limit > concurrency limit > attempt timeout > call, fused into one async function; only what is rare leaves it. The
+ * breaker counts attempts; refusals, cancellations and answers that stand count for nothing.
  * What is thrown crosses the border once, coded (see `call`). An allowed call makes no event and no stack.
- * Not here: fallback, hedging, keys of a breaker, adaptive limits.
  */
 import {
   currentContext, durationMs, HoldfastError, humanDuration, isHoldfastError, messageOf,
-  type BreakerState, type Duration, type ErrorCode, type Outcome, type Refusal, type RefusalReason, type Tier,
+  type BreakerState, type Duration, type Outcome, type Refusal, type Tier,
 } from '../core/index.ts'
+import { AbandonedWork } from './abandoned.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { RunningAttempt, type Attempt, type AttemptOwner } from './attempt.ts'
+import { RunningAttempt, type Attempt } from './attempt.ts'
 import { Breaker, breakerOpenMessage, REFUSED, type ForcedBreaker } from './breaker/breaker.ts'
+import { borderError, checkOnce, REFUSALS, refusal, type CallOptions, type Failure, type Refused } from './call.ts'
 import { errorClass, judge, retryAfterOf } from './classify.ts'
 import { reasonText, Slots } from './concurrency/limit.ts'
+import type { Priority } from './concurrency/slots.ts'
+import type { Explanation } from './explain.ts'
+import { hedgeDelayMs, Race, resolveHedge, type Contender, type HedgeOptions, type HedgeRules } from './hedge.ts'
 import { Latency, type LatencySnapshot } from './latency.ts'
-import { resolveDependency, type DependencyOptions, type DependencyRules } from './options.ts'
+import { announceNesting, repeatedBy, sampled } from './nesting.ts'
+import { explainDependency, resolveDependency, type DependencyOptions, type DependencyRules } from './options.ts'
 import { defaultKit, type GuardKit } from './policy.ts'
+import { RateGate, rateLimitedMessage } from './rate-limit.ts'
+import { backoffMs, type RetryRules } from './retry/backoff.ts'
 import { RetryBudget } from './retry/budget.ts'
-import { backoffMs, NO_RETRY, Pause, resolveRetry, type RetryOptions } from './retry/retry.ts'
-import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
-
-interface CallBase {
-  /** Sent as the idempotency key by the work; the same over all attempts. Default: a new UUID, made when it is read. */
-  readonly key?: string
-  /** In place of the dependency's deadline. */
-  readonly deadline?: Duration
-  /** The caller's: when it aborts, the call ends at once. */
-  readonly signal?: AbortSignal
-}
-/** `read` changes nothing, `idempotent` is safe under the same key: both may be repeated. */
-export interface RepeatableCall extends CallBase {
-  readonly effect: 'read' | 'idempotent'
-  /** In place of the dependency's retry. */
-  readonly retry?: RetryOptions | false
-}
-/** Never repeated by us, whatever happens. */
-export interface OnceCall extends CallBase {
-  readonly effect: 'once'
-  readonly retry?: false
-  readonly hedge?: never
-}
+import { Pause } from './retry/pause.ts'
+import { NO_RETRY, resolveRetry, type RetryOptions } from './retry/retry.ts'
+import { timerQueue, type TimerQueue } from './timer-queue.ts'
 
 /** How a dependency is doing, for console, health and CLI. */
 export interface DependencySnapshot {
@@ -66,8 +54,10 @@ export interface DependencySnapshot {
     readonly failures: number
     readonly refusals: number
     readonly retries: number
-    /** Repetitions that the budget did not allow. */
+    /** Repetitions and hedges that the budget did not allow. */
     readonly retriesSuppressed: number
+    /** Calls that were made once more because the answer was late. */
+    readonly hedges: number
     readonly timeouts: number
   }
   readonly lastError: { readonly message: string; readonly at: number } | undefined
@@ -84,26 +74,26 @@ export interface Dependency<Name extends string = string> {
    * is (an HttpStatusError with its status, say); everything else is wrapped once, with `cause` and
    * `context` { dependency, operation, attempts }.
    * @throws HF_CALL_FAILED (transient, attempts used up), HF_CALL_REJECTED (not worth repeating), HF_TIMEOUT, HF_DEADLINE,
-   *   HF_BREAKER_OPEN, HF_OVERLOADED, HF_CANCELLED, HF_CALL_IN_TX
+   *   HF_BREAKER_OPEN, HF_RATE_LIMITED, HF_OVERLOADED, HF_CANCELLED, HF_CALL_IN_TX, HF_NOT_REPEATABLE, HF_OPTION_INVALID
    */
-  call<T>(operation: string, options: RepeatableCall | OnceCall, run: (attempt: Attempt) => T | Promise<T>): Promise<T>
-  /** The same with the "no" as a value: refusals build no exception. Only HF_CALL_IN_TX, a defect, is thrown. */
-  try<T>(operation: string, options: RepeatableCall | OnceCall, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>>
+  call<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<T>
+  /** The same with the "no" as a value: refusals build no exception. Only defects are thrown: HF_CALL_IN_TX, HF_NOT_REPEATABLE, HF_OPTION_INVALID. */
+  try<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>>
   /** Whether the breaker would let a call through. Only looks; never takes a half-open trial. */
   allows(): boolean
   snapshot(): DependencySnapshot
+  /** What a call costs at worst: latency, attempts, load on the other side, work that is held. */
+  explain(): Explanation
   /** @throws HF_REASON_REQUIRED, HF_OPTION_INVALID */
   force(to: 'open' | 'closed', options: { readonly reason: string; readonly by: string; readonly forMs?: number }): void
   /** Ends a forced state; false when there is none. */
   release(options: { readonly by: string; readonly reason: string }): boolean
 }
 
-/** Work that has not come back this long after it was told to stop is announced as abandoned. */
-const ABANDONED_AFTER_MS = 1_000
 /** Different per-call deadlines that are remembered as numbers. */
 const DURATIONS_KEPT = 64
 
-class GuardedDependency<Name extends string> implements Dependency<Name>, AttemptOwner {
+class GuardedDependency<Name extends string> implements Dependency<Name> {
   readonly kind = 'dependency'
   readonly name: Name
   readonly tier: Tier
@@ -112,18 +102,18 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
   readonly #rules: DependencyRules
   readonly #transient: ((error: unknown) => boolean) | undefined
   readonly #breaker: Breaker
+  readonly #rate: RateGate | undefined
   readonly #slots: Slots
   readonly #budget: RetryBudget
+  readonly #abandoned: AbandonedWork
   readonly #timers: TimerQueue
   readonly #latency = new Latency()
+  /** Of single attempts: when is an answer late? */
+  readonly #attemptLatency = new Latency()
   readonly #durations = new Map<string, number>()
-  readonly #abandoned = new Map<RunningAttempt<unknown>, Abandonment>()
-  #calls = 0
-  #failures = 0
-  #refusals = 0
-  #retries = 0
-  #retriesSuppressed = 0
-  #timeouts = 0
+  readonly #retries = new WeakMap<RetryOptions, RetryRules>()
+  readonly #hedges = new WeakMap<HedgeOptions, HedgeRules>()
+  readonly #counters = { calls: 0, failures: 0, refusals: 0, retries: 0, retriesSuppressed: 0, hedges: 0, timeouts: 0 }
   #lastError: { readonly message: string; readonly at: number } | undefined
 
   constructor(name: Name, options: DependencyOptions, kit: GuardKit) {
@@ -134,16 +124,22 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
     this.#kit = kit
     this.#transient = options.transient
     this.#breaker = new Breaker(name, this.#rules.breaker, kit)
+    this.#rate = this.#rules.rateLimit === undefined ? undefined : new RateGate(this.#rules.rateLimit, kit.env)
     this.#slots = new Slots(this.#rules.concurrency, kit.env)
     this.#budget = new RetryBudget(this.#rules.retryBudget, `dependency ${name}: retryBudget`)
     this.#timers = timerQueue(kit.env)
+    this.#abandoned = new AbandonedWork(
+      kit.env,
+      (operation, abandoned) => { kit.events.emit('call.abandoned', { dependency: name, operation, abandoned }) },
+      () => { this.#slots.give() },
+    )
   }
 
-  call<T>(operation: string, options: RepeatableCall | OnceCall, run: (attempt: Attempt) => T | Promise<T>): Promise<T> {
+  call<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<T> {
     return this.#run(operation, options, run, false) as Promise<T>
   }
 
-  try<T>(operation: string, options: RepeatableCall | OnceCall, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>> {
+  try<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>> {
     return this.#run(operation, options, run, true) as Promise<Outcome<T>>
   }
 
@@ -164,45 +160,32 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
     return {
       name: this.name, tier: this.tier, runbook: this.runbook, state, since, failures, retryAfterMs, forced,
       inFlight: this.#slots.inFlight, queued: this.#slots.queued, abandoned: this.#abandoned.size,
-      counters: {
-        calls: this.#calls, failures: this.#failures, refusals: this.#refusals,
-        retries: this.#retries, retriesSuppressed: this.#retriesSuppressed, timeouts: this.#timeouts,
-      },
-      lastError: this.#lastError, latency: this.#latency.snapshot(),
+      counters: { ...this.#counters }, lastError: this.#lastError, latency: this.#latency.snapshot(),
     }
   }
 
-  /** An attempt ended without its work, which still holds its slot. */
-  left(attempt: RunningAttempt<unknown>): void {
-    this.#abandoned.set(attempt, new Abandonment(() => {
-      this.#kit.events.emit('call.abandoned', { dependency: this.name, operation: attempt.operation, abandoned: this.#abandoned.size })
-    }, this.#timers, this.#kit.env.monotonic()))
-  }
-
-  /** The work is over, in time or late: only now the slot is free. */
-  over(attempt: RunningAttempt<unknown>): void {
-    const abandonment = this.#abandoned.get(attempt)
-    if (abandonment !== undefined) {
-      this.#timers.remove(abandonment)
-      this.#abandoned.delete(attempt)
-    }
-    this.#slots.give()
+  explain(): Explanation {
+    return explainDependency(this.#rules, this.#budget)
   }
 
   /** The pipeline. With `asOutcome` the "no" is returned, else thrown; one function, so that neither costs the other. */
-  async #run<T>(operation: string, options: RepeatableCall | OnceCall, run: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean): Promise<T | Outcome<T>> {
-    if (currentContext().transaction !== undefined) throw this.#inTransaction(operation)
+  async #run<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean): Promise<T | Outcome<T>> {
+    const context = currentContext()
+    if (context.transaction !== undefined) throw this.#inTransaction(operation, context.transaction)
     const { env, events } = this.#kit
     const rules = this.#rules
     const breaker = this.#breaker
-    const slots = this.#slots
     const caller = options.signal
     const startedAt = env.monotonic()
     const deadlineAt = startedAt + (options.deadline === undefined ? rules.deadlineMs : this.#deadlineMs(options.deadline))
-    // Whatever a JavaScript caller passes: only what says that it may be repeated is repeated.
-    const repeatable = options.effect === 'read' || options.effect === 'idempotent'
-    const retry = !repeatable ? NO_RETRY : options.retry === undefined ? rules.retry : resolveRetry(options.retry, `${this.name} ${operation}: retry`)
-    this.#calls += 1
+    let retry = NO_RETRY
+    let hedge: HedgeRules | undefined
+    if (options.effect === 'read' || options.effect === 'idempotent') {
+      retry = options.retry === undefined ? rules.retry : this.#retryOf(operation, options.retry)
+      hedge = options.hedge === undefined ? rules.hedge : this.#hedgeOf(operation, options.hedge)
+    } else checkOnce(this.name, operation, options)
+    if (context.attempts !== undefined && retry.attempts > 1) announceNesting(events, context, this.name, operation, retry.attempts)
+    this.#counters.calls += 1
     if (hasLeft(caller)) return this.#refuse(operation, 'cancelled', undefined, asOutcome)
     this.#budget.deposit(startedAt)
 
@@ -214,54 +197,51 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
       if (now >= deadlineAt) return this.#refuse(operation, 'deadline', last, asOutcome)
       let permit = breaker.acquire(now)
       if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome)
-      if (!slots.tryTake()) {
-        const waiter = slots.join(deadlineAt - now, now)
-        if (typeof waiter !== 'string') await waitFor(waiter, waiter.promise, caller)
+      const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
+      if (!hasTurn || !this.#slots.tryTake(options.priority)) {
+        const admission = await this.#queueUp(permit, hasTurn, options.priority, deadlineAt, caller)
+        if (typeof admission === 'string') return this.#refuse(operation, admission, last, asOutcome)
+        permit = admission
         now = env.monotonic()
-        const ending = typeof waiter === 'string' ? waiter : waiter.ending
-        if (ending !== 'granted') {
-          breaker.settle(permit, 'neither', now, now - startedAt)
-          return this.#refuse(operation, ending === 'waiting' ? 'deadline' : ending, last, asOutcome)
-        }
-        // The breaker may have changed its mind while we waited for the slot.
-        if (!breaker.holds(permit)) permit = breaker.acquire(now)
-        const reason = hasLeft(caller) ? 'cancelled' : permit === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
-        if (reason !== undefined) {
-          slots.give()
-          breaker.settle(permit, 'neither', now, now - startedAt)
-          return this.#refuse(operation, reason, last, asOutcome)
-        }
       }
-      const leftMs = deadlineAt - now
-      const attempt = new RunningAttempt<T>(number, key, rules.timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this, operation)
-      const pending = attempt.start(run, Math.min(rules.timeoutMs, leftMs), now)
-      if (pending !== undefined) await (caller === undefined ? pending : waitFor(attempt, pending, caller))
+      let begunAt = now
+      let attempt = new RunningAttempt<T>(number, key, rules.timeoutMs <= deadlineAt - now ? 'timeout' : 'deadline', env, this.#timers, this.#abandoned, operation)
+      const ms = Math.min(rules.timeoutMs, deadlineAt - now)
+      const pending = retry.attempts > 1 && (number > 1 || sampled(this.#counters.calls))
+        ? startInside(this.name, retry.attempts, attempt, run, ms, now)
+        : attempt.start(run, ms, now)
+      if (pending !== undefined) {
+        if (hedge !== undefined) {
+          const winner = await this.#race({ attempt, pending, permit, startedAt: now }, hedge, run, options.priority, deadlineAt, caller)
+          attempt = winner.attempt
+          permit = winner.permit
+          begunAt = winner.startedAt
+        } else await (caller === undefined ? pending : waitFor(attempt, pending, caller))
+      }
       now = env.monotonic()
       if (attempt.ending === 'value') {
-        breaker.settle(permit, 'success', now, now - startedAt)
+        breaker.settle(permit, 'success', now, now - begunAt)
+        this.#slots.observe(now - begunAt, 'success', now)
         this.#latency.add(now - startedAt)
         return asOutcome ? { ok: true, value: attempt.value as T } : (attempt.value as T)
       }
       if (attempt.ending === 'cancelled') {
-        breaker.settle(permit, 'neither', now, now - startedAt)
+        breaker.settle(permit, 'neither', now, now - begunAt)
         return this.#refuse(operation, 'cancelled', last, asOutcome)
       }
 
       const failure = this.#failed(attempt, last)
       last = failure
-      breaker.settle(permit, failure.verdict === 'transient' ? 'failure' : 'neither', now, now - startedAt, failure.error)
+      this.#settle(permit, failure, begunAt, now)
       const waitMs = failure.verdict === 'transient' && number < retry.attempts && attempt.ending !== 'deadline'
         ? Math.max(backoffMs(retry, number, env.random()), failure.retryAfterMs ?? 0)
         : undefined
       // The order matters: only a repetition that would be made takes from the budget.
       const repeats = waitMs !== undefined && now + waitMs < deadlineAt && breaker.allows() && this.#mayRepeat(now)
-      events.emit('call.failed', {
-        dependency: this.name, operation, attempt: number, failure: failure.failure, message: failure.message,
-        ...(repeats ? { retryInMs: waitMs } : {}), error: failure.error,
-      })
+      this.#announce(operation, failure, repeats ? waitMs : undefined)
       if (!repeats) return this.#giveUp(operation, failure, asOutcome)
 
-      this.#retries += 1
+      this.#counters.retries += 1
       const pause = new Pause()
       await waitFor(pause, pause.start(env, waitMs), caller)
       if (pause.cancelled || hasLeft(caller)) return this.#refuse(operation, 'cancelled', last, asOutcome)
@@ -270,10 +250,115 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
     }
   }
 
+  /** The slow way in: waits for a turn and for a slot. The permit to go on with, which may be another by then, or why not. */
+  async #queueUp(permit: number, hasTurn: boolean, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined): Promise<number | Refused> {
+    const { env } = this.#kit
+    const rate = this.#rate
+    let held = permit
+    let turn = hasTurn
+    const refused = (reason: Refused): Refused => {
+      const now = env.monotonic()
+      this.#breaker.settle(held, 'neither', now, 0)
+      if (turn) rate?.giveBack(now)
+      return reason
+    }
+    if (!turn && rate !== undefined) {
+      const now = env.monotonic()
+      const place = rate.join(deadlineAt - now, now)
+      if (place === undefined) return refused('rate-limited')
+      await waitFor(place, place.promise, caller)
+      if (place.ending !== 'granted') return refused(place.ending === 'cancelled' ? 'cancelled' : 'deadline')
+      turn = true
+    }
+    if (!this.#slots.tryTake(priority)) {
+      const now = env.monotonic()
+      const place = this.#slots.join(deadlineAt - now, now, priority)
+      if (typeof place === 'string') return refused(place)
+      await waitFor(place, place.promise, caller)
+      if (place.ending !== 'granted') return refused(place.ending === 'waiting' ? 'deadline' : place.ending)
+    }
+    const now = env.monotonic()
+    // The breaker may have changed its mind while we waited.
+    if (!this.#breaker.holds(held)) held = this.#breaker.acquire(now)
+    const reason = hasLeft(caller) ? 'cancelled' : held === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
+    if (reason === undefined) return held
+    this.#slots.give()
+    return refused(reason)
+  }
+
+  /** Runs an attempt against hedges that begin when its answer is late. All but the winner are settled here. */
+  async #race<T>(
+    first: Contender<T>, hedge: HedgeRules, run: (attempt: Attempt) => T | Promise<T>, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined,
+  ): Promise<Contender<T>> {
+    const { env, events } = this.#kit
+    const { operation, number } = first.attempt
+    const delayMs = hedgeDelayMs(hedge, this.#attemptLatency)
+    const watch = (attempt: RunningAttempt<T>): void => {
+      if (caller === undefined) return
+      if (caller.aborted) attempt.aborted()
+      else watchAbort(caller, attempt)
+    }
+    watch(first.attempt)
+    const race = new Race<T>(first, {
+      extra: hedge.extra, delayMs, timers: this.#timers, now: () => env.monotonic(),
+      begin: () => {
+        const startedAt = env.monotonic()
+        const permit = this.#admitHedge(priority, startedAt)
+        if (permit === REFUSED) return undefined
+        this.#counters.hedges += 1
+        events.emit('call.hedged', { dependency: this.name, operation, afterMs: startedAt - first.startedAt })
+        const leftMs = deadlineAt - startedAt
+        const attempt = new RunningAttempt<T>(number, first.attempt.key, this.#rules.timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this.#abandoned, operation)
+        const pending = attempt.start(run, Math.max(0, Math.min(this.#rules.timeoutMs, leftMs)), startedAt)
+        if (pending !== undefined) watch(attempt)
+        return { attempt, pending, permit, startedAt }
+      },
+      stands: error => judge(error, this.#transient) !== 'transient',
+      beaten: ({ attempt, permit, startedAt }) => {
+        if (caller !== undefined) unwatchAbort(caller, attempt)
+        const now = env.monotonic()
+        this.#attemptLatency.add(now - startedAt)
+        if (attempt.ending === 'threw' || attempt.ending === 'timeout') {
+          const failure = this.#failed(attempt, undefined)
+          this.#settle(permit, failure, startedAt, now)
+          this.#announce(operation, failure, undefined)
+        } else this.#breaker.settle(permit, 'neither', now, now - startedAt)
+      },
+    })
+    const winner = await race.result
+    if (caller !== undefined) unwatchAbort(caller, winner.attempt)
+    if (winner.attempt.ending === 'value') this.#attemptLatency.add(env.monotonic() - winner.startedAt)
+    return winner
+  }
+
+  /** A hedge is made only when nothing stands in its way: it never queues, and takes a slot from nobody who waits. */
+  #admitHedge(priority: Priority | undefined, now: number): number {
+    const permit = this.#breaker.acquire(now)
+    if (permit === REFUSED) return REFUSED
+    const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
+    if (hasTurn && this.#slots.tryTake(priority)) {
+      if (this.#mayRepeat(now)) return permit
+      this.#slots.give()
+    }
+    if (hasTurn) this.#rate?.giveBack(now)
+    this.#breaker.settle(permit, 'neither', now, 0)
+    return REFUSED
+  }
+
   #mayRepeat(now: number): boolean {
     if (this.#budget.withdraw(now)) return true
-    this.#retriesSuppressed += 1
+    this.#counters.retriesSuppressed += 1
     return false
+  }
+
+  #settle(permit: number, failure: Failure, begunAt: number, now: number): void {
+    const result = failure.verdict === 'transient' ? 'failure' : 'neither'
+    this.#breaker.settle(permit, result, now, now - begunAt, failure.error)
+    this.#slots.observe(now - begunAt, result, now)
+  }
+
+  #announce(operation: string, { attempts, failure, message, error }: Failure, retryInMs: number | undefined): void {
+    this.#kit.events.emit('call.failed', { dependency: this.name, operation, attempt: attempts, failure, message, ...(retryInMs === undefined ? {} : { retryInMs }), error })
   }
 
   #failed(attempt: RunningAttempt<unknown>, previous: Failure | undefined): Failure {
@@ -287,13 +372,14 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
       if (failure.verdict !== 'neither') this.#lastError = { message: failure.message, at: env.now() }
       return failure
     }
-    if (attempt.ending === 'timeout') this.#timeouts += 1
+    if (attempt.ending === 'timeout') this.#counters.timeouts += 1
     const code = attempt.ending === 'timeout' ? 'HF_TIMEOUT' : 'HF_DEADLINE'
     const message = code === 'HF_TIMEOUT'
       ? `${this.name} ${attempt.operation}: no answer within ${humanDuration(this.#rules.timeoutMs)} (attempt ${String(attempts)})`
       : `${this.name} ${attempt.operation}: the deadline passed during attempt ${String(attempts)}`
     const error = new HoldfastError(code, {
-      message, cause: previous?.error, context: { dependency: this.name, operation: attempt.operation, attempts }, stackless: true,
+      message, cause: previous?.error, stackless: true,
+      context: { dependency: this.name, operation: attempt.operation, policy: code === 'HF_TIMEOUT' ? 'timeout' : 'deadline', attempts },
     })
     this.#lastError = { message, at: env.now() }
     return { error, attempts, verdict: 'transient', failure: error.failure, message, retryAfterMs: undefined }
@@ -301,45 +387,64 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
 
   /** The call failed for good: what the caller gets. */
   #giveUp(operation: string, failure: Failure, asOutcome: boolean): Refusal {
-    this.#failures += 1
-    const error = this.#border(operation, failure, undefined)
+    this.#counters.failures += 1
+    const error = borderError(this.name, operation, failure, undefined)
     if (!asOutcome) throw error
     return refusal(isHoldfastError(error) && error.code === 'HF_DEADLINE' ? 'deadline' : 'failed', error.message, failure.retryAfterMs ?? this.#breaker.retryAfterMs, error)
   }
 
-  /** The one place where an error crosses the room's border. Own errors and refusals of guards inside pass as they are. */
-  #border(operation: string, failure: Failure, waitMs: number | undefined): HoldfastError {
-    const { error, attempts } = failure
-    if (isHoldfastError(error) && (failure.verdict !== 'transient' || error.context['dependency'] === this.name)) return error
-    const code: ErrorCode = failure.verdict === 'transient' ? 'HF_CALL_FAILED' : failure.verdict === 'permanent' ? 'HF_CALL_REJECTED' : 'HF_CANCELLED'
-    return new HoldfastError(code, {
-      message: `${this.name} ${operation} failed after ${String(attempts)} attempt${attempts === 1 ? '' : 's'}: ${failure.message}`,
-      cause: error, failure: failure.failure, retryAfterMs: failure.retryAfterMs ?? waitMs,
-      context: { dependency: this.name, operation, attempts }, stackless: true,
-    })
-  }
-
   /** The call was not made (again). Where an attempt failed before, that failure is the news, unless the caller left. */
-  #refuse(operation: string, reason: 'breaker-open' | 'overloaded' | 'deadline' | 'cancelled', last: Failure | undefined, asOutcome: boolean): Refusal {
-    this.#refusals += 1
-    const waitMs = reason === 'breaker-open' ? this.#breaker.retryAfterMs : undefined
+  #refuse(operation: string, reason: Refused, last: Failure | undefined, asOutcome: boolean): Refusal {
+    this.#counters.refusals += 1
+    const waitMs = reason === 'breaker-open' ? this.#breaker.retryAfterMs : reason === 'rate-limited' ? this.#rate?.retryAfterMs(this.#rules.deadlineMs, this.#kit.env.monotonic()) : undefined
     this.#kit.events.emit('call.refused', { dependency: this.name, operation, reason, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
     if (last !== undefined && reason !== 'cancelled') {
-      this.#failures += 1
-      const error = this.#border(operation, last, waitMs)
+      this.#counters.failures += 1
+      const error = borderError(this.name, operation, last, waitMs)
       if (!asOutcome) throw error
       return refusal('failed', error.message, error.retryAfterMs, error)
     }
-    const message = reason === 'breaker-open' ? breakerOpenMessage(this.name, waitMs) : `${this.name} ${operation}: ${reasonText(reason, this.#slots)}`
+    const message = this.#refusalMessage(operation, reason, waitMs)
     if (asOutcome) return refusal(reason, message, waitMs)
-    throw new HoldfastError(CODES[reason], { message, retryAfterMs: waitMs, context: { dependency: this.name, operation }, stackless: true })
+    const { code, policy } = REFUSALS[reason]
+    throw new HoldfastError(code, {
+      message, retryAfterMs: waitMs, context: { dependency: this.name, operation, policy }, stackless: true,
+      // Nobody outside asked too much of us: we would have asked too much of the dependency.
+      ...(reason === 'rate-limited' ? { failure: 'dependency_error' } : {}),
+    })
   }
 
-  #inTransaction(operation: string): HoldfastError {
+  #refusalMessage(operation: string, reason: Refused, waitMs: number | undefined): string {
+    if (reason === 'breaker-open') return breakerOpenMessage(this.name, waitMs)
+    if (reason === 'rate-limited') return this.#rate === undefined ? reason : rateLimitedMessage(this.name, this.#rate.rules, waitMs ?? 0)
+    return `${this.name} ${operation}: ${reasonText(reason, this.#slots)}`
+  }
+
+  #inTransaction(operation: string, transaction: string): HoldfastError {
     return new HoldfastError('HF_CALL_IN_TX', {
-      message: `${this.name} ${operation} was called inside transaction ${currentContext().transaction ?? ''}, which would be held open for as long as the answer takes`,
-      context: { dependency: this.name, operation, transaction: currentContext().transaction },
+      message: `${this.name} ${operation} was called inside transaction ${transaction}, which would be held open for as long as the answer takes`,
+      context: { dependency: this.name, operation, transaction },
     })
+  }
+
+  #retryOf(operation: string, options: RetryOptions | false): RetryRules {
+    if (options === false) return NO_RETRY
+    let rules = this.#retries.get(options)
+    if (rules === undefined) {
+      rules = resolveRetry(options, `${this.name} ${operation}: retry`)
+      this.#retries.set(options, rules)
+    }
+    return rules
+  }
+
+  #hedgeOf(operation: string, options: HedgeOptions | false): HedgeRules | undefined {
+    if (options === false) return undefined
+    let rules = this.#hedges.get(options)
+    if (rules === undefined) {
+      rules = resolveHedge(options, `${this.name} ${operation}: hedge`)
+      this.#hedges.set(options, rules)
+    }
+    return rules
   }
 
   #deadlineMs(deadline: Duration): number {
@@ -352,32 +457,9 @@ class GuardedDependency<Name extends string> implements Dependency<Name>, Attemp
   }
 }
 
-interface Failure {
-  readonly error: unknown
-  readonly attempts: number
-  readonly verdict: ReturnType<typeof judge>
-  readonly failure: ReturnType<typeof errorClass>
-  readonly message: string
-  readonly retryAfterMs: number | undefined
-}
-
-const CODES = {
-  'breaker-open': 'HF_BREAKER_OPEN', overloaded: 'HF_OVERLOADED', deadline: 'HF_DEADLINE', cancelled: 'HF_CANCELLED',
-} as const satisfies Partial<Record<RefusalReason, ErrorCode>>
-
-/** Announces work that nobody waits for any more, once, if it has not come back soon. */
-class Abandonment extends TimerEntry {
-  readonly #announce: () => void
-
-  constructor(announce: () => void, timers: TimerQueue, now: number) {
-    super()
-    this.#announce = announce
-    timers.add(this, ABANDONED_AFTER_MS, now)
-  }
-
-  expire(): void {
-    this.#announce()
-  }
+/** Beside the pipeline, whose variables no closure may capture: that would put them on the heap at each call. */
+function startInside<T>(layer: string, attempts: number, attempt: RunningAttempt<T>, run: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
+  return repeatedBy(layer, attempts, () => attempt.start(run, ms, now))
 }
 
 function hasLeft(caller: AbortSignal | undefined): boolean {
@@ -394,13 +476,9 @@ async function waitFor(watcher: AbortWatcher, promise: Promise<void>, caller: Ab
   unwatchAbort(caller, watcher)
 }
 
-function refusal(reason: RefusalReason, message: string, retryAfterMs: number | undefined, error?: unknown): Refusal {
-  return { ok: false, reason, message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }), ...(error === undefined ? {} : { error }) }
-}
-
 /**
  * Declares a dependency.
- * Emits `breaker.changed`, `call.failed` (each failed attempt), `call.refused`, `call.abandoned`.
+ * Emits `breaker.changed`, `call.failed` (each failed attempt), `call.refused`, `call.hedged`, `call.abandoned`, `retry.nested`.
  * @throws HF_OPTION_INVALID
  * @example
  * const panel = dependency('vpn-panel', { tier: 'degradable', runbook: 'vpn-panel-down', deadline: '10s', timeout: '3s' })

@@ -1,8 +1,10 @@
 /**
- * How long the last successful calls took. Recording is one write; quantiles are computed when somebody looks.
+ * How long the last calls took. Recording is one write; quantiles are computed when somebody looks.
  */
 
 const KEPT = 256
+/** A quantile that is asked for by every call is computed anew after this many more. */
+const QUANTILE_EVERY = 32
 
 export interface LatencySnapshot {
   /** Calls it is computed from, 256 at most. */
@@ -14,6 +16,14 @@ export interface LatencySnapshot {
 export class Latency {
   readonly #ms = new Float64Array(KEPT)
   #count = 0
+  #quantile = 0
+  #quantileShare = 0
+  #quantileAt = Number.NEGATIVE_INFINITY
+
+  /** Calls recorded so far. */
+  get count(): number {
+    return this.#count
+  }
 
   add(ms: number): void {
     this.#ms[this.#count % KEPT] = ms
@@ -25,7 +35,20 @@ export class Latency {
     const count = Math.min(this.#count, KEPT)
     if (count === 0) return undefined
     const sorted = this.#ms.slice(0, count).sort()
-    const quantile = (share: number): number => sorted[Math.min(count - 1, Math.ceil(share * count) - 1)] ?? 0
-    return { count, p50Ms: quantile(0.5), p95Ms: quantile(0.95) }
+    return { count, p50Ms: quantileOf(sorted, 0.5), p95Ms: quantileOf(sorted, 0.95) }
   }
+
+  /** That of the last 256 calls, at most 31 calls old. 0 before the first. */
+  quantile(share: number): number {
+    if (share !== this.#quantileShare || this.#count - this.#quantileAt >= QUANTILE_EVERY) {
+      this.#quantile = quantileOf(this.#ms.slice(0, Math.min(this.#count, KEPT)).sort(), share)
+      this.#quantileShare = share
+      this.#quantileAt = this.#count
+    }
+    return this.#quantile
+  }
+}
+
+function quantileOf(sorted: Float64Array, share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0
 }

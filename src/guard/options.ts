@@ -1,13 +1,17 @@
 /**
  * The options of a dependency, their defaults, and the one place that merges and checks them.
  */
-import { checkName, durationMs, type Duration, type Tier } from '../core/index.ts'
+import { checkName, durationMs, humanDuration, type Duration, type Tier } from '../core/index.ts'
 import { resolveBreaker, type BreakerOptions } from './breaker/breaker.ts'
 import type { BreakerRules } from './breaker/machine.ts'
 import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency/limit.ts'
+import { around, BARE_CALL, bounded, hedged, paced, queued, repeated, type Explanation } from './explain.ts'
+import { hedgeWords, resolveHedge, type HedgeOptions, type HedgeRules } from './hedge.ts'
 import { refused } from './numbers.ts'
-import { resolveRetry, type RetryOptions, type RetryRules } from './retry/retry.ts'
-import { RETRY_BUDGET_DEFAULTS, type RetryBudgetOptions } from './retry/budget.ts'
+import { resolveRateLimit, type RateLimitOptions, type RateLimitRules } from './rate-limit.ts'
+import { leastWaitsMs, type RetryRules } from './retry/backoff.ts'
+import { resolveRetry, type RetryOptions } from './retry/retry.ts'
+import { RETRY_BUDGET_DEFAULTS, type RetryBudget, type RetryBudgetOptions } from './retry/budget.ts'
 
 export interface DependencyOptions {
   /** What its loss means: `required` the service cannot work, `degradable` some of it cannot, `info` nobody notices. */
@@ -20,10 +24,14 @@ export interface DependencyOptions {
   readonly timeout?: Duration
   /** For calls that may be repeated. Default 3 attempts, waits of 100 ms to 20 s. `false` never repeats. */
   readonly retry?: RetryOptions | false
-  /** How many repetitions all calls together may make. Default 20 % of the calls and 10 a second (Finagle). */
+  /** For calls that may be repeated: once more when the answer is late. Default: never. */
+  readonly hedge?: HedgeOptions | false
+  /** How many repetitions and hedges all calls together may make. Default 20 % of the calls and 10 a second (Finagle). */
   readonly retryBudget?: RetryBudgetOptions
   /** Default 5 consecutive failures, 60 s, 2 successes, 3 trial calls. `false` never opens by itself. */
   readonly breaker?: BreakerOptions | false
+  /** How often we may call it. Default: as often as we like. */
+  readonly rateLimit?: RateLimitOptions
   /** Calls at once; the queue before it is as long unless given. Default 100. */
   readonly concurrency?: number | ConcurrencyOptions
   /** Replaces the default rules of what is worth repeating and counts against the breaker. */
@@ -37,7 +45,9 @@ export interface DependencyRules {
   readonly timeoutMs: number
   readonly retry: RetryRules
   readonly retryBudget: Readonly<Required<RetryBudgetOptions>>
+  readonly hedge: HedgeRules | undefined
   readonly breaker: BreakerRules
+  readonly rateLimit: RateLimitRules | undefined
   readonly concurrency: ConcurrencyRules
 }
 
@@ -53,10 +63,30 @@ export function resolveDependency(name: string, options: DependencyOptions): Dep
   const retry = resolveRetry(options.retry, `${where}: retry`)
   const timeoutMs = options.timeout === undefined ? Math.max(1, Math.floor(deadlineMs / retry.attempts)) : durationMs(options.timeout, `${where}: timeout`)
   if (timeoutMs > deadlineMs) throw refused(`${where}: timeout`, `at most the deadline of ${String(deadlineMs)} ms`, `${String(timeoutMs)} ms`)
+  if (leastWaitsMs(retry) >= deadlineMs) {
+    throw refused(`${where}: retry`, `waits between ${String(retry.attempts)} attempts that the deadline of ${humanDuration(deadlineMs)} has room for`, `at least ${humanDuration(leastWaitsMs(retry))}`)
+  }
   return {
     deadlineMs, timeoutMs, retry,
     retryBudget: { ...RETRY_BUDGET_DEFAULTS, ...options.retryBudget },
+    hedge: options.hedge === undefined || options.hedge === false ? undefined : resolveHedge(options.hedge, `${where}: hedge`),
+    rateLimit: options.rateLimit === undefined ? undefined : resolveRateLimit(options.rateLimit, `${where}: rateLimit`),
     breaker: resolveBreaker(options.breaker ?? {}, `${where}: breaker`),
     concurrency: resolveConcurrency(options.concurrency, `${where}: concurrency`),
   }
+}
+
+/** The pipeline of these rules, from the call outwards. */
+export function explainDependency(rules: DependencyRules, budget: RetryBudget): Explanation {
+  const { deadlineMs, timeoutMs, retry, hedge, breaker, rateLimit, concurrency: { limit, queue } } = rules
+  let sum = bounded(BARE_CALL, 'timeout', timeoutMs)
+  sum = queued(sum, String(limit), limit, queue)
+  if (rateLimit !== undefined) sum = paced(sum, rateLimit)
+  sum = around(sum, breakerWords(breaker), {})
+  if (hedge !== undefined) sum = hedged(sum, hedge.extra, hedgeWords(hedge), hedge.maxMs, budget)
+  return bounded(repeated(sum, retry, budget), 'deadline', deadlineMs)
+}
+
+function breakerWords({ failures, openForMs }: BreakerRules): string {
+  return failures === Number.POSITIVE_INFINITY ? 'breaker that never opens by itself' : `breaker ${String(failures)} failures, open for ${humanDuration(openForMs)}`
 }

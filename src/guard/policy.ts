@@ -2,19 +2,33 @@
  * What the policies have in common when each is used alone or composed by hand.
  *
  * `policy.run(work)` guards one piece of work; `policy.within(scope, work)` is the same inside another policy, whose
- * signal and deadline it obeys. `dependency()` does not nest policies: it fuses their parts into one function.
+ * end and deadline it obeys. `dependency()` does not nest policies: it fuses their parts into one function.
+ * A scope makes its `signal` only when the work reads it; policies watch one another without.
  */
-import { EventBus, realEnv, type Env, type Kit } from '../core/index.ts'
-import type { Attempt, RunningAttempt } from './attempt.ts'
+import { durationMs, EventBus, HoldfastError, realEnv, type Duration, type Effect, type Env, type Kit } from '../core/index.ts'
+import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
+import type { Attempt, AttemptOwner, RunningAttempt } from './attempt.ts'
+import type { Priority } from './concurrency/slots.ts'
+import type { Explanation } from './explain.ts'
 
 export type GuardKit = Pick<Kit, 'env' | 'events'>
 
 /** What the policies around it tell the one inside. */
 export interface Scope extends Attempt {
+  /** Named in errors. */
+  readonly operation: string | undefined
+  /** May the work be repeated? Undefined where nobody said: then retry and hedge refuse. */
+  readonly effect: Effect | undefined
+  readonly priority: Priority | undefined
   /** Monotonic milliseconds; `Infinity` where nobody set one. */
   readonly deadlineAt: number
   /** Whether the caller gave up (a deadline that passed is no giving up). */
   readonly cancelled: boolean
+  /** Whether nobody waits for the work any more, for whatever reason. */
+  readonly ended: boolean
+  /** `watcher` is told when the scope ends; at once when it has. */
+  watch(watcher: AbortWatcher): void
+  unwatch(watcher: AbortWatcher): void
   /** Tells the policies around that work runs on after its time limit, and when it is over at last. */
   readonly runsOn: ((over: Promise<void>) => void) | undefined
 }
@@ -22,33 +36,66 @@ export interface Scope extends Attempt {
 export type Work<T> = (scope: Scope) => T | Promise<T>
 
 export interface RunOptions {
+  /** The caller's: when it aborts, the run ends at once. */
   readonly signal?: AbortSignal
+  /** The idempotency key that the work sends. Default: a new UUID, made when it is read. */
   readonly key?: string
+  /** What the work is called in errors. */
+  readonly operation?: string
+  /** Demanded by what repeats (retry, hedge): `once` is never repeated. */
+  readonly effect?: Effect
+  /** For concurrency limits: who waits first and who is shed first. Default `'normal'`. */
+  readonly priority?: Priority
+  /** What is left to the caller, who sent it along: queues and retries obey it. It ends nothing by itself; `deadline()` does. */
+  readonly deadline?: Duration
+}
+
+/** For what repeats. A `once` run is refused by the compiler, and by HF_NOT_REPEATABLE where there is none. */
+export interface RepeatableRun extends RunOptions {
+  readonly effect: 'read' | 'idempotent'
 }
 
 export interface Policy {
-  readonly kind: 'fallback' | 'deadline' | 'retry' | 'breaker' | 'rate-limit' | 'concurrency-limit' | 'timeout'
+  readonly kind: 'fallback' | 'deadline' | 'retry' | 'hedge' | 'breaker' | 'rate-limit' | 'concurrency-limit' | 'timeout'
   run<T>(work: Work<T>, options?: RunOptions): Promise<T>
   within<T>(scope: Scope, work: Work<T>): Promise<T>
+  /** What it makes of the worst case of what is inside. */
+  explain?(inside: Explanation): Explanation
 }
 
-export function policyRun<T>(policy: Policy, env: Env, work: Work<T>, options: RunOptions = {}): Promise<T> {
+export function policyRun<T>(policy: Policy, env: Env, work: Work<T>, options?: RunOptions): Promise<T> {
   return policy.within(new RootScope(env, options), work)
 }
 
-/** The outermost scope: the caller's signal, no deadline. */
+const NO_OPTIONS: RunOptions = Object.freeze({})
+
+/** The outermost scope: the caller's signal and words. */
 class RootScope implements Scope {
   readonly number = 1
-  readonly deadlineAt: number = Number.POSITIVE_INFINITY
   readonly runsOn = undefined
+  readonly deadlineAt: number
   readonly #env: Env
+  readonly #options: RunOptions
   #signal: AbortSignal | undefined
   #key: string | undefined
 
-  constructor(env: Env, options: RunOptions) {
+  constructor(env: Env, options: RunOptions = NO_OPTIONS) {
     this.#env = env
+    this.#options = options
     this.#signal = options.signal
-    this.#key = options.key
+    this.deadlineAt = options.deadline === undefined ? Number.POSITIVE_INFINITY : env.monotonic() + durationMs(options.deadline, 'deadline')
+  }
+
+  get operation(): string | undefined {
+    return this.#options.operation
+  }
+
+  get effect(): Effect | undefined {
+    return this.#options.effect
+  }
+
+  get priority(): Priority | undefined {
+    return this.#options.priority
   }
 
   /** Without a caller's signal it is one of its own that never aborts, so nothing gathers on a shared one. */
@@ -58,25 +105,126 @@ class RootScope implements Scope {
   }
 
   get key(): string {
-    this.#key ??= this.#env.uuid()
+    this.#key ??= this.#options.key ?? this.#env.uuid()
     return this.#key
   }
 
   get cancelled(): boolean {
-    return this.#signal?.aborted === true
+    return this.#options.signal?.aborted === true
+  }
+
+  get ended(): boolean {
+    return this.cancelled
+  }
+
+  watch(watcher: AbortWatcher): void {
+    const { signal } = this.#options
+    if (signal === undefined) return
+    if (signal.aborted) watcher.aborted()
+    else watchAbort(signal, watcher)
+  }
+
+  unwatch(watcher: AbortWatcher): void {
+    const { signal } = this.#options
+    if (signal !== undefined) unwatchAbort(signal, watcher)
   }
 }
 
-/** A scope like another, with something changed. Getters stay lazy. */
-export function innerScope(outer: Scope, change: { readonly number?: number; readonly deadlineAt?: number; readonly attempt?: RunningAttempt<unknown>; readonly runsOn?: (over: Promise<void>) => void }): Scope {
-  return {
-    number: change.number ?? outer.number,
-    deadlineAt: change.deadlineAt ?? outer.deadlineAt,
-    runsOn: change.runsOn ?? outer.runsOn,
-    get key() { return outer.key },
-    get signal() { return change.attempt?.signal ?? outer.signal },
-    get cancelled() { return change.attempt?.ending === 'cancelled' || outer.cancelled },
+interface ScopeChange {
+  readonly number?: number
+  readonly deadlineAt?: number
+  /** Ends the inner scope before the outer one. */
+  readonly attempt?: RunningAttempt<unknown>
+  readonly runsOn?: (over: Promise<void>) => void
+}
+
+/** A scope like another, with something changed. */
+export class InnerScope implements Scope {
+  readonly number: number
+  readonly deadlineAt: number
+  readonly runsOn: ((over: Promise<void>) => void) | undefined
+  readonly #outer: Scope
+  readonly #attempt: RunningAttempt<unknown> | undefined
+
+  constructor(outer: Scope, change: ScopeChange) {
+    this.#outer = outer
+    this.#attempt = change.attempt
+    this.number = change.number ?? outer.number
+    this.deadlineAt = change.deadlineAt ?? outer.deadlineAt
+    this.runsOn = change.runsOn ?? outer.runsOn
   }
+
+  get operation(): string | undefined {
+    return this.#outer.operation
+  }
+
+  get effect(): Effect | undefined {
+    return this.#outer.effect
+  }
+
+  get priority(): Priority | undefined {
+    return this.#outer.priority
+  }
+
+  get key(): string {
+    return this.#outer.key
+  }
+
+  get signal(): AbortSignal {
+    return this.#attempt?.signal ?? this.#outer.signal
+  }
+
+  get cancelled(): boolean {
+    return this.#attempt?.ending === 'cancelled' || this.#outer.cancelled
+  }
+
+  get ended(): boolean {
+    return this.#attempt?.leftAlone === true || this.#outer.ended
+  }
+
+  /** The attempt ends with the outer scope, so watching it is enough. */
+  watch(watcher: AbortWatcher): void {
+    if (this.#attempt === undefined) this.#outer.watch(watcher)
+    else this.#attempt.watch(watcher)
+  }
+
+  unwatch(watcher: AbortWatcher): void {
+    if (this.#attempt === undefined) this.#outer.unwatch(watcher)
+    else this.#attempt.unwatch(watcher)
+  }
+}
+
+/** `new InnerScope`, as the function that policies call. */
+export function innerScope(outer: Scope, change: ScopeChange): Scope {
+  return new InnerScope(outer, change)
+}
+
+/** Tells the policies around that an attempt's work runs on, until it is over. */
+export class PassesOn implements AttemptOwner {
+  readonly #scope: Scope
+  #over: (() => void) | undefined
+
+  constructor(scope: Scope) {
+    this.#scope = scope
+  }
+
+  left(): void {
+    this.#scope.runsOn?.(new Promise(resolve => { this.#over = resolve }))
+  }
+
+  over(): void {
+    this.#over?.()
+  }
+}
+
+/** What an error of a policy says about where it happened. */
+export function errorContext(scope: Scope, policy: Policy['kind'], more?: Readonly<Record<string, string | number>>): Readonly<Record<string, string | number>> {
+  return { ...(scope.operation === undefined ? {} : { operation: scope.operation }), policy, ...more }
+}
+
+/** Nobody waits for the work any more. */
+export function cancelledError(scope: Scope, policy: Policy['kind']): HoldfastError {
+  return new HoldfastError('HF_CANCELLED', { message: 'the caller gave up', context: errorContext(scope, policy), stackless: true })
 }
 
 let sharedKit: GuardKit | undefined

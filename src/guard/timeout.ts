@@ -4,6 +4,7 @@
  * It cannot stop work that ignores its signal; inside a concurrency limit such work still counts.
  */
 import { durationMs, type Duration, type Env } from '../core/index.ts'
+import { bounded, type Explanation } from './explain.ts'
 import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
 import { limited } from './time-limit.ts'
 
@@ -24,6 +25,10 @@ export class Timeout implements Policy {
 
   within<T>(scope: Scope, work: Work<T>): Promise<T> {
     return limited('timeout', this.ms, this.#env, scope, work)
+  }
+
+  explain(inside: Explanation): Explanation {
+    return bounded(inside, 'timeout', this.ms)
   }
 }
 

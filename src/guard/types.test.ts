@@ -1,6 +1,6 @@
 import { describe, expect, expectTypeOf, it } from 'vitest'
 import type { Outcome } from '../core/index.ts'
-import { dependency, type Dependency } from './index.ts'
+import { dependency, hedge, retry, type Dependency } from './index.ts'
 
 /** Compiled by `tsc` with the rest: a line that is refused no longer makes its `@ts-expect-error` an error. */
 function refusedAtCompileTime(panel: Dependency): void {
@@ -22,8 +22,14 @@ function refusedAtCompileTime(panel: Dependency): void {
   void panel.call('x', { effect: 'once', retry: { attempts: 2 } }, () => 1)
   // @ts-expect-error a once call can't be hedged
   void panel.call('x', { effect: 'once', hedge: { after: '1s' } }, () => 1)
-  // @ts-expect-error hedging isn't there yet, and is no option that does nothing
-  void panel.call('x', { effect: 'read', hedge: { after: '1s' } }, () => 1)
+  // @ts-expect-error no unit
+  void panel.call('x', { effect: 'read', hedge: { after: 1000 } }, () => 1)
+  // @ts-expect-error a retry must be told whether the work may be repeated
+  void retry().run(() => 1)
+  // @ts-expect-error and a once run is not repeated
+  void retry().run(() => 1, { effect: 'once' })
+  // @ts-expect-error nor hedged
+  void hedge({ after: '1s' }).run(() => 1, { effect: 'once' })
   // @ts-expect-error forcing says why and who
   panel.force('open', { reason: 'x' })
 }

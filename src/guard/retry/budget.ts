@@ -3,7 +3,7 @@
  *
  * Over a sliding window of ten one-second slots, retries are allowed up to 20 % of the calls plus a floor of 10 a
  * second, so that a quiet service may still retry (Finagle's RetryBudget; Linkerd and tower have the same numbers).
- * One budget per dependency, shared by all its operations. Constant memory, no timer.
+ * One budget per dependency, shared by all its operations and by retries and hedges. Constant memory, no timer.
  */
 import { atLeast } from '../numbers.ts'
 
@@ -20,8 +20,8 @@ const SLOTS = 10
 const SLOT_MS = 1_000
 
 export class RetryBudget {
-  readonly #ratio: number
-  readonly #floor: number
+  readonly ratio: number
+  readonly perSecond: number
   readonly #calls = new Float64Array(SLOTS)
   readonly #retries = new Float64Array(SLOTS)
   #slot = 0
@@ -29,8 +29,8 @@ export class RetryBudget {
   /** @throws HF_OPTION_INVALID */
   constructor(options: RetryBudgetOptions, where: string) {
     const given = { ...RETRY_BUDGET_DEFAULTS, ...options }
-    this.#ratio = atLeast(given.ratio, 0, `${where}: ratio`)
-    this.#floor = atLeast(given.perSecond, 0, `${where}: perSecond`) * SLOTS
+    this.ratio = atLeast(given.ratio, 0, `${where}: ratio`)
+    this.perSecond = atLeast(given.perSecond, 0, `${where}: perSecond`)
   }
 
   /** A call was made. `now` is monotonic. */
@@ -62,7 +62,7 @@ export class RetryBudget {
       calls += this.#calls[index] ?? 0
       retries += this.#retries[index] ?? 0
     }
-    return this.#floor + calls * this.#ratio - retries
+    return this.perSecond * SLOTS + calls * this.ratio - retries
   }
 
   #turn(now: number): void {
@@ -74,4 +74,12 @@ export class RetryBudget {
     }
     this.#slot = slot
   }
+}
+
+/**
+ * A budget that several retry and hedge policies share.
+ * @throws HF_OPTION_INVALID
+ */
+export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
+  return new RetryBudget(options, 'retry budget')
 }

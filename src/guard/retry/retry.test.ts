@@ -2,12 +2,14 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { simulatedEnv } from '../../testing/index.ts'
 import { RetryBudget } from './budget.ts'
-import { backoffMs, Pause, resolveRetry } from './retry.ts'
+import { backoffMs } from './backoff.ts'
+import { Pause } from './pause.ts'
+import { resolveRetry } from './retry.ts'
 
 describe('the backoff', () => {
   it('lies between minWait and the doubled, capped wait, is never NaN, and uses the whole range', () => {
     fc.assert(fc.property(fc.integer({ min: 1, max: 10_000 }), fc.integer({ min: 0, max: 100_000 }), fc.integer({ min: 1, max: 5_000 }), fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (minWaitMs, extra, attempt, random) => {
-      const rules = { attempts: 3, minWaitMs, maxWaitMs: minWaitMs + extra }
+      const rules = { attempts: 3, minWaitMs, maxWaitMs: minWaitMs + extra, backoff: 'full-jitter' } as const
       const wait = backoffMs(rules, attempt, random)
       expect(wait).toBeGreaterThanOrEqual(minWaitMs)
       expect(wait).toBeLessThanOrEqual(rules.maxWaitMs)
@@ -18,7 +20,20 @@ describe('the backoff', () => {
   })
 
   it('takes a minWait above the default cap as the cap', () => {
-    expect(resolveRetry({ attempts: 2, minWait: '60s' }, 'retry')).toEqual({ attempts: 2, minWaitMs: 60_000, maxWaitMs: 60_000 })
+    expect(resolveRetry({ attempts: 2, minWait: '60s' }, 'retry')).toEqual({ attempts: 2, minWaitMs: 60_000, maxWaitMs: 60_000, backoff: 'full-jitter' })
+  })
+})
+
+describe('other backoffs', () => {
+  it('exponential doubles from minWait up to the cap; constant stays; neither draws', () => {
+    const exponential = resolveRetry({ attempts: 6, minWait: '100ms', maxWait: '1s', backoff: 'exponential' }, 'retry')
+    expect([1, 2, 3, 4, 5].map(attempt => backoffMs(exponential, attempt, 0.7))).toEqual([100, 200, 400, 800, 1_000])
+    const constant = resolveRetry({ attempts: 6, minWait: '100ms', backoff: 'constant' }, 'retry')
+    expect([1, 5, 5_000].map(attempt => backoffMs(constant, attempt, 0.7))).toEqual([100, 100, 100])
+  })
+
+  it('that nobody knows are refused, naming those that exist', () => {
+    expect(() => resolveRetry({ attempts: 2, backoff: 'fibonacci' as 'constant' }, 'retry')).toThrow('retry: backoff: expected full-jitter, exponential, constant, got fibonacci')
   })
 })
 
