@@ -4,6 +4,7 @@ import { EventBus, type HoldfastError } from '../core/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { breaker } from './breaker/breaker.ts'
 import { deadline } from './deadline.ts'
+import { BARE_CALL } from './explain.ts'
 import type { GuardKit } from './policy.ts'
 import { rateLimit, RateGate, resolveRateLimit, type RateLimitOptions, type Turn } from './rate-limit.ts'
 
@@ -53,7 +54,7 @@ describe('when no turn is free', () => {
     const calls = Array.from({ length: 3 }, () => limit.run(() => 'sent'))
     const { error } = await outcome(limit.run(() => 'sent'))
     expect(error).toMatchObject({
-      code: 'HF_RATE_LIMITED', failure: 'dependency_error', retryable: true, retryAfterMs: 100, context: { limit: 'telegram' },
+      code: 'HF_RATE_LIMITED', failure: 'dependency_error', retryable: true, retryAfterMs: 100, context: { limit: 'telegram', policy: 'rate-limit' },
       message: 'telegram takes 10 calls in 1 s from us, and the next turn is too far off; try again in 100 ms',
     })
     await env.advance(99)
@@ -151,6 +152,15 @@ describe('when the event loop was late', () => {
     await Promise.all(patient)
     expect(began.map(Math.round)).toEqual([0, 1_000, 1_100, 1_200])
     expect((await late).error?.code).toBe('HF_DEADLINE')
+  })
+})
+
+describe('its explanation', () => {
+  it('adds the wait and the queue to the worst case', () => {
+    const { kit } = world()
+    const limit = rateLimit('telegram', { limit: 30, per: '1s', maxWait: '2s' }, kit)
+    expect(limit.explain({ ...BARE_CALL, worstCaseMs: 1_000 })).toMatchObject({ worstCaseMs: 3_000, waiting: 61, attempts: 1, order: ['rate limit 30 in 1 s, burst 3, waits up to 2 s', 'call'] })
+    expect(limit.explain(BARE_CALL).worstCaseMs).toBeUndefined()
   })
 })
 

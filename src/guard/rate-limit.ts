@@ -8,9 +8,10 @@
  * Not here: limits on who calls us (`holdfast/limits`), rates shared by several instances.
  */
 import { checkName, durationMs, HoldfastError, humanDuration, type Duration, type Env, type Timer } from '../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
+import type { AbortWatcher } from './abort-watch.ts'
+import { around, type Explanation } from './explain.ts'
 import { refused, wholeNumber } from './numbers.ts'
-import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
+import { cancelledError, defaultKit, errorContext, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
 
 export interface RateLimitOptions {
@@ -216,29 +217,40 @@ export class RateLimit implements Policy {
 
   async within<T>(scope: Scope, work: Work<T>): Promise<T> {
     const gate = this.#gate
+    if (scope.ended) throw cancelledError(scope, this.kind)
     const now = this.#env.monotonic()
-    if (scope.signal.aborted) throw this.#ended('cancelled')
     if (!gate.tryTake(now)) {
       const leftMs = scope.deadlineAt - now
       const turn = gate.join(leftMs, now)
-      if (turn === undefined) throw rateLimitedError(this.name, this.rules, gate.retryAfterMs(leftMs, now), { limit: this.name })
-      watchAbort(scope.signal, turn)
+      if (turn === undefined) throw rateLimitedError(this.name, this.rules, gate.retryAfterMs(leftMs, now), errorContext(scope, this.kind, { limit: this.name }))
+      scope.watch(turn)
       await turn.promise
-      unwatchAbort(scope.signal, turn)
-      if (turn.ending !== 'granted') throw this.#ended(turn.ending === 'cancelled' ? 'cancelled' : 'deadline')
+      scope.unwatch(turn)
+      if (turn.ending === 'deadline') throw this.#tooLate(scope)
+      if (turn.ending === 'cancelled') throw cancelledError(scope, this.kind)
       // The caller may have gone between the grant and now: its turn is somebody else's.
-      if (scope.signal.aborted) {
+      if (scope.ended) {
         gate.giveBack(this.#env.monotonic())
-        throw this.#ended('cancelled')
+        throw cancelledError(scope, this.kind)
       }
     }
     return work(scope)
   }
 
-  #ended(how: 'deadline' | 'cancelled'): HoldfastError {
-    const [code, why] = how === 'deadline' ? ['HF_DEADLINE', 'the deadline passed before its turn came'] as const : ['HF_CANCELLED', 'the caller gave up'] as const
-    return new HoldfastError(code, { message: `${this.name}: ${why}`, context: { limit: this.name }, stackless: true })
+  explain(inside: Explanation): Explanation {
+    return spaced(inside, this.rules)
   }
+
+  #tooLate(scope: Scope): HoldfastError {
+    return new HoldfastError('HF_DEADLINE', { message: `${this.name}: the deadline passed before its turn came`, context: errorContext(scope, this.kind, { limit: this.name }), stackless: true })
+  }
+}
+
+/** What it makes of the worst case. */
+export function spaced(inside: Explanation, { limit, perMs, burst, maxWaitMs }: RateLimitRules): Explanation {
+  return around(inside, `rate limit ${String(limit)} in ${humanDuration(perMs)}, burst ${String(burst)}, waits up to ${humanDuration(maxWaitMs)}`, {
+    worstCaseMs: inside.worstCaseMs === undefined ? undefined : inside.worstCaseMs + maxWaitMs, waiting: inside.waiting + (maxWaitMs === 0 ? 0 : Math.floor((maxWaitMs * limit) / perMs) + 1),
+  })
 }
 
 /** What the refusal says. */
@@ -247,7 +259,7 @@ export function rateLimitedMessage(name: string, rules: RateLimitRules, retryAft
 }
 
 /** Nobody outside asked too much: we ourselves do, of a dependency. So it is no `user_error`, unlike a refusal of `holdfast/limits`. */
-export function rateLimitedError(name: string, rules: RateLimitRules, retryAfterMs: number, context: Readonly<Record<string, string | undefined>>): HoldfastError {
+export function rateLimitedError(name: string, rules: RateLimitRules, retryAfterMs: number, context: Readonly<Record<string, string | number | undefined>>): HoldfastError {
   return new HoldfastError('HF_RATE_LIMITED', { message: rateLimitedMessage(name, rules, retryAfterMs), failure: 'dependency_error', retryAfterMs, context, stackless: true })
 }
 

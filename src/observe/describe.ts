@@ -17,6 +17,7 @@ const SENTENCES: Sentences = {
   'app.stopped': data => (data.left === 0 ? `stopped after ${humanDuration(data.durationMs)}` : `stopped after ${humanDuration(data.durationMs)} with ${String(data.left)} pieces of work left to the next start`),
   'listener.failed': data => `an event listener threw: ${data.message}`,
   'breaker.changed': data => `${data.dependency}: breaker ${data.from} -> ${data.to}: ${data.reason}${inAWhile(data.retryAfterMs)}`,
+  'breaker.partition.changed': data => `${data.dependency} (${data.partition}): breaker ${data.from} -> ${data.to}: ${data.reason}${inAWhile(data.retryAfterMs)}`,
   'breaker.shadowed': data => `${data.dependency}${data.partition === undefined ? '' : ` (${data.partition})`}: breaker in shadow would have gone ${data.from} -> ${data.to}: ${data.reason}`,
   'call.failed': data => `${data.dependency} ${data.operation} failed (attempt ${String(data.attempt)}): ${data.message}${inAWhile(data.retryInMs)}`,
   'call.refused': data => `${data.dependency} ${data.operation} was not called: ${data.reason}${inAWhile(data.retryAfterMs)}`,

@@ -133,6 +133,8 @@ function toneOf(event: HoldfastEvent): TimelineEntry['tone'] {
     case 'store.lost':
     case 'call.failed':
     case 'call.abandoned':
+    case 'call.fallback-failed':
+    case 'faults.armed':
     case 'inbox.failed':
     case 'outbox.failed':
     case 'outbox.parked':
