@@ -71,7 +71,7 @@ export function readRecord(value: unknown): BreakerRecord | string {
   if (!PHASES.includes(phase)) return `the record's phase is ${String(phase)}`
   if (typeof savedAt !== 'number' || !Number.isFinite(savedAt)) return 'the record does not say when it was saved'
   if (typeof failures !== 'number' || !Number.isSafeInteger(failures) || failures < 0) return `the record's failures are ${String(failures)}`
-  if (remainingMs !== null && (typeof remainingMs !== 'number' || !Number.isFinite(remainingMs) || remainingMs < 0)) return `the record's remaining time is ${String(remainingMs)}`
+  if (remainingMs !== null && (typeof remainingMs !== 'number' || !Number.isFinite(remainingMs) || remainingMs < 0)) return 'the record does not say how much time remains'
   const isForced = phase === 'forced-open' || phase === 'forced-closed'
   if (isForced && !isDecision(forced)) return 'the record is of a forced state and does not say by whom and why'
   return { version, savedAt, phase: phase as BreakerRecord['phase'], failures, remainingMs, forced: isForced && isDecision(forced) ? { by: forced.by, reason: forced.reason } : null }

@@ -61,10 +61,13 @@ export const BREAKER_PRESETS: Readonly<Record<'db' | 'algorithm' | 'notification
   notification: Object.freeze({ failures: 10, openFor: '120s' } as const),
 })
 
-/** @throws HF_OPTION_INVALID. `false` never opens by itself, and can still be forced by an operator. */
-export function resolveBreaker(options: BreakerOptions | false, where: string): BreakerRules {
+/**
+ * `false` never opens by itself, and can still be forced by an operator. `otherRule` says that it has a rule elsewhere.
+ * @throws HF_OPTION_INVALID
+ */
+export function resolveBreaker(options: BreakerOptions | false, where: string, otherRule = false): BreakerRules {
   const given = { ...BREAKER_DEFAULTS, ...(options === false ? { failures: false as const } : options) }
-  if (options !== false && given.failures === false && given.failureRate === false && given.slowCallRate === false) {
+  if (options !== false && !otherRule && given.failures === false && given.failureRate === false && given.slowCallRate === false) {
     throw refused(`${where}: failures`, 'a rule that opens it (failures, failureRate or slowCallRate), or false in place of all options', given.failures)
   }
   const openForMs = durationMs(given.openFor, `${where}: openFor`)
