@@ -1,38 +1,55 @@
 /**
  * Concurrency limit: at most so many pieces of work at a dependency (or in a server) at once, and a short, bounded queue.
  *
- * Work that runs on after its timeout still counts, because the dependency still has it. The queue, its priorities and
- * its deadlines: ./slots.ts.
+ * The number is fixed, or found by itself (./adaptive.ts). Work that runs on after its timeout still counts, because the
+ * dependency still has it. The queue, its priorities and its deadlines: ./slots.ts.
  */
 import { checkName, durationMs, HoldfastError, type Duration, type Env } from '../../core/index.ts'
-import { unwatchAbort, watchAbort } from '../abort-watch.ts'
+import { judge } from '../classify.ts'
+import { queued, type Explanation } from '../explain.ts'
 import { refused, wholeNumber } from '../numbers.ts'
-import { defaultKit, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
+import { defaultKit, errorContext, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
+import { resolveAdaptive, type AdaptiveOptions } from './adaptive.ts'
 import { Slots, type ConcurrencyRules } from './slots.ts'
 
+export { ADAPTIVE_DEFAULTS, type AdaptiveOptions, type AdaptiveRules } from './adaptive.ts'
 export { Slots, Waiter, type ConcurrencyRules, type Priority } from './slots.ts'
 
-export interface ConcurrencyOptions {
-  /** Pieces of work at once. Default 100. */
-  readonly limit: number
-  /** Callers that may wait. Default: as many as `limit`. */
+interface QueueOptions {
+  /** Callers that may wait. Default: as many as `limit` (adaptive: as `initial`). */
   readonly queue?: number
-  /** What must be left of a caller's deadline when its work begins, else it is refused. Default: what the work has typically taken of late. `'0ms'`: anything. */
+  /**
+   * What must be left of a caller's deadline when its work begins after waiting, else it is refused. Default: what the work
+   * has typically taken of late. `'0ms'`: anything.
+   */
   readonly margin?: Duration
   /** Background work begins while less than this share of the slots is taken (one slot at least); the rest is kept for the others. 0..1. Default 0.8. */
   readonly backgroundShare?: number
 }
+export interface FixedConcurrency extends QueueOptions {
+  /** Pieces of work at once. Default 100. */
+  readonly limit: number
+  readonly adaptive?: never
+}
+export interface AdaptiveConcurrency extends QueueOptions {
+  /** The limit is found by itself from how long the work takes; `{}` for the defaults. */
+  readonly adaptive: AdaptiveOptions
+  readonly limit?: never
+}
+export type ConcurrencyOptions = FixedConcurrency | AdaptiveConcurrency
 
 export const CONCURRENCY_DEFAULTS: Readonly<{ readonly limit: number; readonly backgroundShare: number }> = Object.freeze({ limit: 100, backgroundShare: 0.8 })
 
 /** @throws HF_OPTION_INVALID */
 export function resolveConcurrency(options: number | ConcurrencyOptions | undefined, where: string): ConcurrencyRules {
   const given: ConcurrencyOptions = typeof options === 'number' ? { limit: options } : (options ?? { limit: CONCURRENCY_DEFAULTS.limit })
-  const limit = wholeNumber(given.limit, 1, where)
+  if (given.adaptive !== undefined && given.limit !== undefined) throw refused(where, 'either limit or adaptive', 'both')
+  const adaptive = given.adaptive === undefined ? undefined : resolveAdaptive(given.adaptive, `${where}: adaptive`)
+  const limit = adaptive?.initial ?? wholeNumber(given.limit ?? Number.NaN, 1, where)
   const backgroundShare = given.backgroundShare ?? CONCURRENCY_DEFAULTS.backgroundShare
   if (!(backgroundShare >= 0 && backgroundShare <= 1)) throw refused(`${where}: backgroundShare`, 'a number of 0 to 1', backgroundShare)
   return {
-    limit, backgroundShare, queue: wholeNumber(given.queue ?? limit, 0, `${where}: queue`),
+    limit, adaptive, backgroundShare, queue: wholeNumber(given.queue ?? limit, 0, `${where}: queue`),
     marginMs: given.margin === undefined ? undefined : durationMs(given.margin, `${where}: margin`, { min: 0 }),
   }
 }
@@ -50,6 +67,12 @@ export class ConcurrencyLimit implements Policy {
     this.#slots = new Slots(rules, env)
   }
 
+  /** Pieces of work at once, now. */
+  get limit(): number {
+    return this.#slots.limit
+  }
+
+  /** Pieces of work that are not over, those included that nobody waits for any more. */
   get inFlight(): number {
     return this.#slots.inFlight
   }
@@ -58,40 +81,70 @@ export class ConcurrencyLimit implements Policy {
     return this.#slots.queued
   }
 
-  /** @throws HF_OVERLOADED (the queue is full), HF_DEADLINE, HF_CANCELLED (while waiting) */
+  /**
+   * @throws HF_OVERLOADED (the queue is full, or somebody more important took the place), HF_DEADLINE (too little is left
+   *   of it), HF_CANCELLED (while waiting)
+   */
   run<T>(work: Work<T>, options?: RunOptions): Promise<T> {
     return policyRun(this, this.#env, work, options)
   }
 
   async within<T>(scope: Scope, work: Work<T>): Promise<T> {
     const slots = this.#slots
-    if (scope.signal.aborted) throw this.#refusal('cancelled')
-    if (!slots.tryTake()) {
-      const now = this.#env.monotonic()
-      const waiter = slots.join(scope.deadlineAt - now, now)
-      if (typeof waiter === 'string') throw this.#refusal(waiter)
-      watchAbort(scope.signal, waiter)
+    const { priority, deadlineAt } = scope
+    if (scope.ended) throw this.#refusal(scope, 'cancelled')
+    let startedAt = this.#env.monotonic()
+    if (startedAt >= deadlineAt) throw this.#refusal(scope, 'deadline')
+    if (!slots.tryTake(priority)) {
+      const waiter = slots.join(deadlineAt - startedAt, startedAt, priority)
+      if (typeof waiter === 'string') throw this.#refusal(scope, waiter)
+      scope.watch(waiter)
       await waiter.promise
-      unwatchAbort(scope.signal, waiter)
-      if (waiter.ending !== 'granted') throw this.#refusal(waiter.ending === 'waiting' ? 'deadline' : waiter.ending)
+      scope.unwatch(waiter)
+      if (waiter.ending !== 'granted') throw this.#refusal(scope, waiter.ending === 'waiting' ? 'deadline' : waiter.ending)
+      startedAt = this.#env.monotonic()
+      // The caller may have left, or time have passed, between the grant and this line.
+      if (scope.ended || startedAt >= deadlineAt) {
+        slots.give()
+        throw this.#refusal(scope, scope.ended ? 'cancelled' : 'deadline')
+      }
     }
     let runningOn: Promise<void> | undefined
     const runsOn = (over: Promise<void>): void => {
       runningOn = over
       scope.runsOn?.(over)
     }
+    let result: 'success' | 'failure' | 'neither' = 'success'
     try {
       return await work(innerScope(scope, { runsOn }))
+    } catch (error) {
+      result = judge(error) === 'transient' ? 'failure' : 'neither'
+      throw error
     } finally {
+      const now = this.#env.monotonic()
+      // Work that came too late for who waited counts as failed, whatever came; a caller who left says nothing about it.
+      if (scope.cancelled) result = 'neither'
+      else if (scope.ended || now >= deadlineAt) result = 'failure'
+      slots.observe(now - startedAt, result, now)
       if (runningOn === undefined) slots.give()
       else void (runningOn).then(() => { slots.give() })
     }
   }
 
-  #refusal(reason: 'overloaded' | 'deadline' | 'cancelled'): HoldfastError {
-    const code = reason === 'overloaded' ? 'HF_OVERLOADED' : reason === 'deadline' ? 'HF_DEADLINE' : 'HF_CANCELLED'
-    return new HoldfastError(code, { message: `${this.name}: ${reasonText(reason, this.#slots)}`, context: { limit: this.name, policy: this.kind }, stackless: true })
+  explain(inside: Explanation): Explanation {
+    const { limit, queue, adaptive } = this.#slots.rules
+    return queued(inside, limitWords(this.#slots.rules), adaptive?.max ?? limit, queue)
   }
+
+  #refusal(scope: Scope, reason: 'overloaded' | 'deadline' | 'cancelled'): HoldfastError {
+    const code = reason === 'overloaded' ? 'HF_OVERLOADED' : reason === 'deadline' ? 'HF_DEADLINE' : 'HF_CANCELLED'
+    return new HoldfastError(code, { message: `${this.name}: ${reasonText(reason, this.#slots)}`, context: errorContext(scope, this.kind, { limit: this.name }), stackless: true })
+  }
+}
+
+/** The limit for a person: `20`, `1 to 200 (adaptive)`. */
+export function limitWords({ limit, adaptive }: ConcurrencyRules): string {
+  return adaptive === undefined ? String(limit) : `${String(adaptive.min)} to ${String(adaptive.max)} (adaptive)`
 }
 
 export function reasonText(reason: 'overloaded' | 'deadline' | 'cancelled', slots: Slots): string {

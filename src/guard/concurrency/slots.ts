@@ -9,6 +9,8 @@
 import type { Env } from '../../core/index.ts'
 import type { AbortWatcher } from '../abort-watch.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from '../timer-queue.ts'
+import { Gradient, type AdaptiveRules } from './adaptive.ts'
+import { eventLoopLag, type EventLoopLag } from './event-loop-lag.ts'
 
 /**
  * Who is served first and shed last. `critical` is what the business lives on (take a payment), `background` what can
@@ -17,8 +19,9 @@ import { TimerEntry, timerQueue, type TimerQueue } from '../timer-queue.ts'
 export type Priority = 'critical' | 'normal' | 'background'
 
 export interface ConcurrencyRules {
-  /** Pieces of work at once. */
+  /** Pieces of work at once; where an adaptive limit starts. */
   readonly limit: number
+  readonly adaptive: AdaptiveRules | undefined
   /** Callers that may wait. */
   readonly queue: number
   /** What must be left of a deadline when the work begins; undefined: what the work typically takes. */
@@ -95,6 +98,10 @@ class Line {
 export class Slots {
   readonly rules: ConcurrencyRules
   readonly #timers: TimerQueue
+  readonly #gradient: Gradient | undefined
+  readonly #loop: EventLoopLag | undefined
+  /** From monotonic time to one that other instances share, give or take their clocks. */
+  readonly #commonTimeMs: number = 0
   readonly #critical = new Line()
   readonly #normal = new Line()
   readonly #background = new Line()
@@ -108,6 +115,11 @@ export class Slots {
   constructor(rules: ConcurrencyRules, env: Env) {
     this.rules = rules
     this.#timers = timerQueue(env)
+    if (rules.adaptive !== undefined) {
+      this.#gradient = new Gradient(rules.adaptive)
+      this.#loop = eventLoopLag(env)
+      this.#commonTimeMs = env.now() - env.monotonic()
+    }
     this.#setLimit(rules.limit)
   }
 
@@ -133,6 +145,7 @@ export class Slots {
   tryTake(priority: Priority = 'normal'): boolean {
     if (this.#inFlight >= (priority === 'background' ? this.#backgroundLimit : this.#limit)) return false
     this.#inFlight += 1
+    if (this.#loop !== undefined) this.#loop.begin()
     return true
   }
 
@@ -170,6 +183,7 @@ export class Slots {
   /** The work is really over: its slot goes to the first in the queue who may have it, without being free in between. */
   give(): void {
     this.#inFlight -= 1
+    if (this.#loop !== undefined) this.#loop.end()
     if (this.queued > 0) this.#admit()
   }
 
@@ -181,6 +195,18 @@ export class Slots {
     this.#tick(now)
     if (result === 'neither') return
     this.#typicalMs = this.#typicalMs === undefined ? durationMs : this.#typicalMs + TYPICAL_SMOOTHING * (durationMs - this.#typicalMs)
+    if (this.#gradient !== undefined) this.#adapt(this.#gradient, durationMs, result, now)
+  }
+
+  #adapt(gradient: Gradient, durationMs: number, result: 'success' | 'failure', now: number): void {
+    let told = result
+    if (this.#loop?.stalledSince(now - durationMs, now) === true) {
+      if (this.rules.adaptive?.eventLoop === 'discount') return
+      told = 'failure'
+    }
+    if (!gradient.observe(durationMs, told, this.#inFlight, now + this.#commonTimeMs)) return
+    this.#setLimit(gradient.limit)
+    if (this.queued > 0) this.#admit()
   }
 
   #tick(now: number): void {
@@ -214,6 +240,7 @@ export class Slots {
         continue
       }
       this.#inFlight += 1
+      if (this.#loop !== undefined) this.#loop.begin()
       next.end('granted')
     }
   }
