@@ -84,9 +84,10 @@ export function queued(inside: Explanation, limit: string, most: number, queue: 
   })
 }
 
-export function paced(inside: Explanation, { limit, perMs, intervalMs, maxWaitMs }: RateLimitRules): Explanation {
-  return around(inside, `rate limit ${String(limit)} in ${humanDuration(perMs)}`, {
-    worstCaseMs: inside.worstCaseMs === undefined ? undefined : inside.worstCaseMs + maxWaitMs, waiting: inside.waiting + Math.floor(maxWaitMs / intervalMs),
+export function paced(inside: Explanation, { limit, perMs, burst, maxWaitMs }: RateLimitRules): Explanation {
+  return around(inside, `rate limit ${String(limit)} in ${humanDuration(perMs)}, burst ${String(burst)}, waits up to ${humanDuration(maxWaitMs)}`, {
+    worstCaseMs: inside.worstCaseMs === undefined ? undefined : inside.worstCaseMs + maxWaitMs,
+    waiting: inside.waiting + (maxWaitMs === 0 ? 0 : Math.floor((maxWaitMs * limit) / perMs) + 1),
   })
 }
 

@@ -206,7 +206,7 @@ export class Fallback<F> {
 }
 
 /** What it makes of the worst case. */
-export function stoodInFor(inside: Explanation, options: FallbackOptions<unknown>): Explanation {
+function stoodInFor(inside: Explanation, options: FallbackOptions<unknown>): Explanation {
   if ('value' in options) return around(inside, 'fallback to a value', {})
   if ('stale' in options) return around(inside, `fallback to the last good answer of ${options.stale.for}`, {})
   const withinMs = durationMs(options.within ?? FALLBACK_DEFAULTS.within, 'fallback: within')

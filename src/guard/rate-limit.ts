@@ -9,7 +9,7 @@
  */
 import { checkName, durationMs, HoldfastError, humanDuration, type Duration, type Env, type Timer } from '../core/index.ts'
 import type { AbortWatcher } from './abort-watch.ts'
-import { around, type Explanation } from './explain.ts'
+import { paced, type Explanation } from './explain.ts'
 import { refused, wholeNumber } from './numbers.ts'
 import { cancelledError, defaultKit, errorContext, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
@@ -238,19 +238,12 @@ export class RateLimit implements Policy {
   }
 
   explain(inside: Explanation): Explanation {
-    return spaced(inside, this.rules)
+    return paced(inside, this.rules)
   }
 
   #tooLate(scope: Scope): HoldfastError {
     return new HoldfastError('HF_DEADLINE', { message: `${this.name}: the deadline passed before its turn came`, context: errorContext(scope, this.kind, { limit: this.name }), stackless: true })
   }
-}
-
-/** What it makes of the worst case. */
-export function spaced(inside: Explanation, { limit, perMs, burst, maxWaitMs }: RateLimitRules): Explanation {
-  return around(inside, `rate limit ${String(limit)} in ${humanDuration(perMs)}, burst ${String(burst)}, waits up to ${humanDuration(maxWaitMs)}`, {
-    worstCaseMs: inside.worstCaseMs === undefined ? undefined : inside.worstCaseMs + maxWaitMs, waiting: inside.waiting + (maxWaitMs === 0 ? 0 : Math.floor((maxWaitMs * limit) / perMs) + 1),
-  })
 }
 
 /** What the refusal says. */
