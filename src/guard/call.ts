@@ -4,6 +4,7 @@
 import { HoldfastError, isHoldfastError, type Duration, type ErrorCode, type Refusal, type RefusalReason } from '../core/index.ts'
 import type { errorClass, judge } from './classify.ts'
 import type { Priority } from './concurrency/slots.ts'
+import type { FallbackOptions } from './fallback.ts'
 import type { HedgeOptions } from './hedge.ts'
 import type { RetryOptions } from './retry/retry.ts'
 
@@ -36,11 +37,17 @@ export interface OnceCall extends CallBase {
 
 export type CallOptions = RepeatableCall | OnceCall
 
+/** What the caller gets in place of an answer while the dependency is in trouble. */
+export interface WithFallback<F> {
+  /** Default: none, the failure is the caller's. */
+  readonly fallback?: FallbackOptions<F>
+}
+
 /** Why a call was not made (again). */
 export type Refused = Extract<RefusalReason, 'breaker-open' | 'rate-limited' | 'overloaded' | 'deadline' | 'cancelled'>
 
 /** The code and the policy that speak of it. */
-export const REFUSALS = {
+const REFUSALS = {
   'breaker-open': { code: 'HF_BREAKER_OPEN', policy: 'breaker' },
   'rate-limited': { code: 'HF_RATE_LIMITED', policy: 'rate-limit' },
   overloaded: { code: 'HF_OVERLOADED', policy: 'concurrency-limit' },
@@ -70,6 +77,20 @@ export function borderError(dependency: string, operation: string, { error, atte
     cause: error, failure, retryAfterMs: retryAfterMs ?? waitMs,
     context: { dependency, operation, policy: attempts === 1 ? 'call' : 'retry', attempts }, stackless: true,
   })
+}
+
+/** The error of a refusal that was kept as a value. */
+export function refusalError(dependency: string, operation: string, { reason, message, retryAfterMs }: Pick<Refusal, 'message' | 'retryAfterMs'> & { readonly reason: Refused }): HoldfastError {
+  const { code, policy } = REFUSALS[reason]
+  return new HoldfastError(code, {
+    message, retryAfterMs, context: { dependency, operation, policy }, stackless: true,
+    // Nobody outside asked too much of us: we would have asked too much of the dependency.
+    ...(reason === 'rate-limited' ? { failure: 'dependency_error' } : {}),
+  })
+}
+
+export function isRefused(reason: RefusalReason): reason is Refused {
+  return reason in REFUSALS
 }
 
 export function refusal(reason: RefusalReason, message: string, retryAfterMs: number | undefined, error?: unknown): Refusal {

@@ -58,7 +58,7 @@ export function compose<const Policies extends readonly Policy[]>(policies: Poli
   )
   return {
     run: (work, ...[options]) => policyRun(outermost, kit.env, inner(work), options),
-    explain: () => policies.reduceRight<Explanation>((inside, policy) => policy.explain(inside), BARE_CALL),
+    explain: () => policies.reduceRight<Explanation>((inside, policy) => policy.explain?.(inside) ?? inside, BARE_CALL),
   }
 }
 

@@ -2,34 +2,20 @@
  * A dependency: something outside that we call, with everything that keeps its failures from becoming ours.
  *
  * The order is fixed and right: fallback > deadline > budgeted retry > hedge > breaker (of its partition) > outbound rate
- * limit > concurrency limit > attempt timeout > call, fused into one async function; only what is rare leaves it. The
- * breaker counts attempts; refusals, cancellations and answers that stand count for nothing.
- * What is thrown crosses the border once, coded (see `call`). An allowed call makes no event and no stack.
+ * limit > concurrency limit > attempt timeout > call (./pipeline.ts). The breaker counts attempts; refusals, cancellations
+ * and answers that stand count for nothing. What is thrown crosses the border once, coded (see `call`).
  */
-import {
-  currentContext, durationMs, HoldfastError, humanDuration, isHoldfastError, messageOf,
-  type BreakerState, type Duration, type Outcome, type Refusal, type Tier,
-} from '../core/index.ts'
-import { AbandonedWork } from './abandoned.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { RunningAttempt, type Attempt } from './attempt.ts'
-import { Breaker, breakerOpenMessage, REFUSED, type ForcedBreaker } from './breaker/breaker.ts'
-import { borderError, checkOnce, REFUSALS, refusal, type CallOptions, type Failure, type Refused } from './call.ts'
-import { errorClass, judge, retryAfterOf } from './classify.ts'
-import { reasonText, Slots } from './concurrency/limit.ts'
-import type { Priority } from './concurrency/slots.ts'
+import type { BreakerState, Outcome, Tier } from '../core/index.ts'
+import type { Attempt } from './attempt.ts'
+import type { BreakerRecord, BreakerSnapshot, ForcedBreaker, RestoredBreaker } from './breaker/breaker.ts'
+import type { BreakerPartitionsSnapshot } from './breaker/partitions.ts'
+import { isRefused, refusalError, type CallOptions, type WithFallback } from './call.ts'
 import type { Explanation } from './explain.ts'
-import { hedgeDelayMs, Race, resolveHedge, type Contender, type HedgeOptions, type HedgeRules } from './hedge.ts'
-import { Latency, type LatencySnapshot } from './latency.ts'
-import { announceNesting, repeatedBy, sampled } from './nesting.ts'
+import { applyFallback, checkFallback, keepGood, type FallbackOptions, type FallbackPlace } from './fallback.ts'
+import type { LatencySnapshot } from './latency.ts'
 import { explainDependency, resolveDependency, type DependencyOptions, type DependencyRules } from './options.ts'
+import { Pipeline, type CallCounters } from './pipeline.ts'
 import { defaultKit, type GuardKit } from './policy.ts'
-import { RateGate, rateLimitedMessage } from './rate-limit.ts'
-import { backoffMs, type RetryRules } from './retry/backoff.ts'
-import { RetryBudget } from './retry/budget.ts'
-import { Pause } from './retry/pause.ts'
-import { NO_RETRY, resolveRetry, type RetryOptions } from './retry/retry.ts'
-import { timerQueue, type TimerQueue } from './timer-queue.ts'
 
 /** How a dependency is doing, for console, health and CLI. */
 export interface DependencySnapshot {
@@ -43,23 +29,20 @@ export interface DependencySnapshot {
   readonly failures: number
   readonly retryAfterMs: number | undefined
   readonly forced: ForcedBreaker | undefined
+  /** The share of calls that pass while admission grows after closing; undefined when all do. */
+  readonly ramp: number | undefined
+  /** What a breaker in shadow mode would be doing. */
+  readonly shadow: BreakerSnapshot['shadow']
+  /** Undefined without `partitions`. */
+  readonly partitions: BreakerPartitionsSnapshot | undefined
+  /** Pieces of work that may be at it at once, now. */
+  readonly limit: number
   /** Pieces of work at the dependency, the abandoned ones included. */
   readonly inFlight: number
   readonly queued: number
   /** Work that runs on although nobody waits for it any more. */
   readonly abandoned: number
-  /** Since the process began. `failures` are calls that failed in the end, `refusals` calls (or repetitions) that were not made. */
-  readonly counters: {
-    readonly calls: number
-    readonly failures: number
-    readonly refusals: number
-    readonly retries: number
-    /** Repetitions and hedges that the budget did not allow. */
-    readonly retriesSuppressed: number
-    /** Calls that were made once more because the answer was late. */
-    readonly hedges: number
-    readonly timeouts: number
-  }
+  readonly counters: Readonly<CallCounters>
   readonly lastError: { readonly message: string; readonly at: number } | undefined
   readonly latency: LatencySnapshot | undefined
 }
@@ -76,11 +59,11 @@ export interface Dependency<Name extends string = string> {
    * @throws HF_CALL_FAILED (transient, attempts used up), HF_CALL_REJECTED (not worth repeating), HF_TIMEOUT, HF_DEADLINE,
    *   HF_BREAKER_OPEN, HF_RATE_LIMITED, HF_OVERLOADED, HF_CANCELLED, HF_CALL_IN_TX, HF_NOT_REPEATABLE, HF_OPTION_INVALID
    */
-  call<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<T>
+  call<T, F = never>(operation: string, options: CallOptions & WithFallback<F>, run: (attempt: Attempt) => T | Promise<T>): Promise<T | F>
   /** The same with the "no" as a value: refusals build no exception. Only defects are thrown: HF_CALL_IN_TX, HF_NOT_REPEATABLE, HF_OPTION_INVALID. */
-  try<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>>
-  /** Whether the breaker would let a call through. Only looks; never takes a half-open trial. */
-  allows(): boolean
+  try<T, F = never>(operation: string, options: CallOptions & WithFallback<F>, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T | F>>
+  /** Whether the breaker (of the partition) would let a call through. Only looks; never takes a half-open trial. */
+  allows(partition?: string): boolean
   snapshot(): DependencySnapshot
   /** What a call costs at worst: latency, attempts, load on the other side, work that is held. */
   explain(): Explanation
@@ -88,10 +71,11 @@ export interface Dependency<Name extends string = string> {
   force(to: 'open' | 'closed', options: { readonly reason: string; readonly by: string; readonly forMs?: number }): void
   /** Ends a forced state; false when there is none. */
   release(options: { readonly by: string; readonly reason: string }): boolean
+  /** The breaker's state as plain JSON, to be written down for a restart. Of partitions: that of the breaker above them. */
+  saveBreaker(): BreakerRecord
+  /** Goes on where a record left off, with the time that remains, when nothing was counted yet. A record that is none is ignored, and said so. */
+  restoreBreaker(record: unknown): RestoredBreaker
 }
-
-/** Different per-call deadlines that are remembered as numbers. */
-const DURATIONS_KEPT = 64
 
 class GuardedDependency<Name extends string> implements Dependency<Name> {
   readonly kind = 'dependency'
@@ -100,21 +84,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
   readonly runbook: string
   readonly #kit: GuardKit
   readonly #rules: DependencyRules
-  readonly #transient: ((error: unknown) => boolean) | undefined
-  readonly #breaker: Breaker
-  readonly #rate: RateGate | undefined
-  readonly #slots: Slots
-  readonly #budget: RetryBudget
-  readonly #abandoned: AbandonedWork
-  readonly #timers: TimerQueue
-  readonly #latency = new Latency()
-  /** Of single attempts: when is an answer late? */
-  readonly #attemptLatency = new Latency()
-  readonly #durations = new Map<string, number>()
-  readonly #retries = new WeakMap<RetryOptions, RetryRules>()
-  readonly #hedges = new WeakMap<HedgeOptions, HedgeRules>()
-  readonly #counters = { calls: 0, failures: 0, refusals: 0, retries: 0, retriesSuppressed: 0, hedges: 0, timeouts: 0 }
-  #lastError: { readonly message: string; readonly at: number } | undefined
+  readonly #pipeline: Pipeline
 
   constructor(name: Name, options: DependencyOptions, kit: GuardKit) {
     this.#rules = resolveDependency(name, options)
@@ -122,358 +92,82 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
     this.tier = options.tier
     this.runbook = options.runbook
     this.#kit = kit
-    this.#transient = options.transient
-    this.#breaker = new Breaker(name, this.#rules.breaker, kit)
-    this.#rate = this.#rules.rateLimit === undefined ? undefined : new RateGate(this.#rules.rateLimit, kit.env)
-    this.#slots = new Slots(this.#rules.concurrency, kit.env)
-    this.#budget = new RetryBudget(this.#rules.retryBudget, `dependency ${name}: retryBudget`)
-    this.#timers = timerQueue(kit.env)
-    this.#abandoned = new AbandonedWork(
-      kit.env,
-      (operation, abandoned) => { kit.events.emit('call.abandoned', { dependency: name, operation, abandoned }) },
-      () => { this.#slots.give() },
-    )
+    this.#pipeline = new Pipeline(name, this.#rules, kit)
   }
 
-  call<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<T> {
-    return this.#run(operation, options, run, false) as Promise<T>
+  call<T, F = never>(operation: string, options: CallOptions & WithFallback<F>, run: (attempt: Attempt) => T | Promise<T>): Promise<T | F> {
+    if (options.fallback !== undefined) return this.#callOr(options.fallback, operation, options, run)
+    return this.#pipeline.run(operation, options, run, false) as Promise<T>
   }
 
-  try<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T>> {
-    return this.#run(operation, options, run, true) as Promise<Outcome<T>>
+  try<T, F = never>(operation: string, options: CallOptions & WithFallback<F>, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T | F>> {
+    if (options.fallback !== undefined) return this.#tryOr(options.fallback, operation, options, run)
+    return this.#pipeline.run(operation, options, run, true) as Promise<Outcome<T>>
   }
 
-  allows(): boolean {
-    return this.#breaker.allows()
+  allows(partition?: string): boolean {
+    return this.#pipeline.gateOf(partition).allows()
   }
 
   force(to: 'open' | 'closed', options: { readonly reason: string; readonly by: string; readonly forMs?: number }): void {
-    this.#breaker.force(to, options)
+    this.#pipeline.breaker.force(to, options)
   }
 
   release(options: { readonly by: string; readonly reason: string }): boolean {
-    return this.#breaker.release(options)
+    return this.#pipeline.breaker.release(options)
+  }
+
+  saveBreaker(): BreakerRecord {
+    return this.#pipeline.breaker.save()
+  }
+
+  restoreBreaker(record: unknown): RestoredBreaker {
+    return this.#pipeline.breaker.restore(record)
   }
 
   snapshot(): DependencySnapshot {
-    const { state, since, failures, retryAfterMs, forced } = this.#breaker.snapshot()
+    const { breaker, partitions, slots, abandoned, counters, lastError, latency } = this.#pipeline
     return {
-      name: this.name, tier: this.tier, runbook: this.runbook, state, since, failures, retryAfterMs, forced,
-      inFlight: this.#slots.inFlight, queued: this.#slots.queued, abandoned: this.#abandoned.size,
-      counters: { ...this.#counters }, lastError: this.#lastError, latency: this.#latency.snapshot(),
+      name: this.name, tier: this.tier, runbook: this.runbook, ...breaker.snapshot(), partitions: partitions?.snapshot(),
+      limit: slots.limit, inFlight: slots.inFlight, queued: slots.queued, abandoned: abandoned.size,
+      counters: { ...counters }, lastError, latency: latency.snapshot(),
     }
   }
 
   explain(): Explanation {
-    return explainDependency(this.#rules, this.#budget)
+    return explainDependency(this.#rules, this.#pipeline.budget)
   }
 
-  /** The pipeline. With `asOutcome` the "no" is returned, else thrown; one function, so that neither costs the other. */
-  async #run<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean): Promise<T | Outcome<T>> {
-    const context = currentContext()
-    if (context.transaction !== undefined) throw this.#inTransaction(operation, context.transaction)
-    const { env, events } = this.#kit
-    const rules = this.#rules
-    const breaker = this.#breaker
-    const caller = options.signal
-    const startedAt = env.monotonic()
-    const deadlineAt = startedAt + (options.deadline === undefined ? rules.deadlineMs : this.#deadlineMs(options.deadline))
-    let retry = NO_RETRY
-    let hedge: HedgeRules | undefined
-    if (options.effect === 'read' || options.effect === 'idempotent') {
-      retry = options.retry === undefined ? rules.retry : this.#retryOf(operation, options.retry)
-      hedge = options.hedge === undefined ? rules.hedge : this.#hedgeOf(operation, options.hedge)
-    } else checkOnce(this.name, operation, options)
-    if (context.attempts !== undefined && retry.attempts > 1) announceNesting(events, context, this.name, operation, retry.attempts)
-    this.#counters.calls += 1
-    if (hasLeft(caller)) return this.#refuse(operation, 'cancelled', undefined, asOutcome)
-    this.#budget.deposit(startedAt)
-
-    let now = startedAt
-    let key = options.key
-    let last: Failure | undefined
-    for (let number = 1; ; number += 1) {
-      // A timer that was late may have let the deadline pass during the wait.
-      if (now >= deadlineAt) return this.#refuse(operation, 'deadline', last, asOutcome)
-      let permit = breaker.acquire(now)
-      if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome)
-      const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
-      if (!hasTurn || !this.#slots.tryTake(options.priority)) {
-        const admission = await this.#queueUp(permit, hasTurn, options.priority, deadlineAt, caller)
-        if (typeof admission === 'string') return this.#refuse(operation, admission, last, asOutcome)
-        permit = admission
-        now = env.monotonic()
-      }
-      let begunAt = now
-      let attempt = new RunningAttempt<T>(number, key, rules.timeoutMs <= deadlineAt - now ? 'timeout' : 'deadline', env, this.#timers, this.#abandoned, operation)
-      const ms = Math.min(rules.timeoutMs, deadlineAt - now)
-      const pending = retry.attempts > 1 && (number > 1 || sampled(this.#counters.calls))
-        ? startInside(this.name, retry.attempts, attempt, run, ms, now)
-        : attempt.start(run, ms, now)
-      if (pending !== undefined) {
-        if (hedge !== undefined) {
-          const winner = await this.#race({ attempt, pending, permit, startedAt: now }, hedge, run, options.priority, deadlineAt, caller)
-          attempt = winner.attempt
-          permit = winner.permit
-          begunAt = winner.startedAt
-        } else await (caller === undefined ? pending : waitFor(attempt, pending, caller))
-      }
-      now = env.monotonic()
-      if (attempt.ending === 'value') {
-        breaker.settle(permit, 'success', now, now - begunAt)
-        this.#slots.observe(now - begunAt, 'success', now)
-        this.#latency.add(now - startedAt)
-        return asOutcome ? { ok: true, value: attempt.value as T } : (attempt.value as T)
-      }
-      if (attempt.ending === 'cancelled') {
-        breaker.settle(permit, 'neither', now, now - begunAt)
-        return this.#refuse(operation, 'cancelled', last, asOutcome)
-      }
-
-      const failure = this.#failed(attempt, last)
-      last = failure
-      this.#settle(permit, failure, begunAt, now)
-      const waitMs = failure.verdict === 'transient' && number < retry.attempts && attempt.ending !== 'deadline'
-        ? Math.max(backoffMs(retry, number, env.random()), failure.retryAfterMs ?? 0)
-        : undefined
-      // The order matters: only a repetition that would be made takes from the budget.
-      const repeats = waitMs !== undefined && now + waitMs < deadlineAt && breaker.allows() && this.#mayRepeat(now)
-      this.#announce(operation, failure, repeats ? waitMs : undefined)
-      if (!repeats) return this.#giveUp(operation, failure, asOutcome)
-
-      this.#counters.retries += 1
-      const pause = new Pause()
-      await waitFor(pause, pause.start(env, waitMs), caller)
-      if (pause.cancelled || hasLeft(caller)) return this.#refuse(operation, 'cancelled', last, asOutcome)
-      key = attempt.keySeen ?? key
-      now = env.monotonic()
+  async #callOr<T, F>(fallback: FallbackOptions<F>, operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<T | F> {
+    checkFallback(fallback, `${this.name} ${operation}: fallback`)
+    try {
+      const value = await this.#pipeline.run(operation, options, run, false) as T
+      keepGood(fallback, value, this.name, operation, this.#kit.env.monotonic())
+      return value
+    } catch (error) {
+      return applyFallback(fallback, error, this.#place(operation, options), this.#kit)
     }
   }
 
-  /** The slow way in: waits for a turn and for a slot. The permit to go on with, which may be another by then, or why not. */
-  async #queueUp(permit: number, hasTurn: boolean, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined): Promise<number | Refused> {
-    const { env } = this.#kit
-    const rate = this.#rate
-    let held = permit
-    let turn = hasTurn
-    const refused = (reason: Refused): Refused => {
-      const now = env.monotonic()
-      this.#breaker.settle(held, 'neither', now, 0)
-      if (turn) rate?.giveBack(now)
-      return reason
+  async #tryOr<T, F>(fallback: FallbackOptions<F>, operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>): Promise<Outcome<T | F>> {
+    checkFallback(fallback, `${this.name} ${operation}: fallback`)
+    const outcome = await this.#pipeline.run(operation, options, run, true) as Outcome<T>
+    if (outcome.ok) {
+      keepGood(fallback, outcome.value, this.name, operation, this.#kit.env.monotonic())
+      return outcome
     }
-    if (!turn && rate !== undefined) {
-      const now = env.monotonic()
-      const place = rate.join(deadlineAt - now, now)
-      if (place === undefined) return refused('rate-limited')
-      await waitFor(place, place.promise, caller)
-      if (place.ending !== 'granted') return refused(place.ending === 'cancelled' ? 'cancelled' : 'deadline')
-      turn = true
+    const error = outcome.error ?? (isRefused(outcome.reason) ? refusalError(this.name, operation, { ...outcome, reason: outcome.reason }) : outcome)
+    try {
+      return { ok: true, value: await applyFallback(fallback, error, this.#place(operation, options), this.#kit) }
+    } catch {
+      // What it throws is the failure itself, which the caller has as a value.
+      return outcome
     }
-    if (!this.#slots.tryTake(priority)) {
-      const now = env.monotonic()
-      const place = this.#slots.join(deadlineAt - now, now, priority)
-      if (typeof place === 'string') return refused(place)
-      await waitFor(place, place.promise, caller)
-      if (place.ending !== 'granted') return refused(place.ending === 'waiting' ? 'deadline' : place.ending)
-    }
-    const now = env.monotonic()
-    // The breaker may have changed its mind while we waited.
-    if (!this.#breaker.holds(held)) held = this.#breaker.acquire(now)
-    const reason = hasLeft(caller) ? 'cancelled' : held === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
-    if (reason === undefined) return held
-    this.#slots.give()
-    return refused(reason)
   }
 
-  /** Runs an attempt against hedges that begin when its answer is late. All but the winner are settled here. */
-  async #race<T>(
-    first: Contender<T>, hedge: HedgeRules, run: (attempt: Attempt) => T | Promise<T>, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined,
-  ): Promise<Contender<T>> {
-    const { env, events } = this.#kit
-    const { operation, number } = first.attempt
-    const delayMs = hedgeDelayMs(hedge, this.#attemptLatency)
-    const watch = (attempt: RunningAttempt<T>): void => {
-      if (caller === undefined) return
-      if (caller.aborted) attempt.aborted()
-      else watchAbort(caller, attempt)
-    }
-    watch(first.attempt)
-    const race = new Race<T>(first, {
-      extra: hedge.extra, delayMs, timers: this.#timers, now: () => env.monotonic(),
-      begin: () => {
-        const startedAt = env.monotonic()
-        const permit = this.#admitHedge(priority, startedAt)
-        if (permit === REFUSED) return undefined
-        this.#counters.hedges += 1
-        events.emit('call.hedged', { dependency: this.name, operation, afterMs: startedAt - first.startedAt })
-        const leftMs = deadlineAt - startedAt
-        const attempt = new RunningAttempt<T>(number, first.attempt.key, this.#rules.timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this.#abandoned, operation)
-        const pending = attempt.start(run, Math.max(0, Math.min(this.#rules.timeoutMs, leftMs)), startedAt)
-        if (pending !== undefined) watch(attempt)
-        return { attempt, pending, permit, startedAt }
-      },
-      stands: error => judge(error, this.#transient) !== 'transient',
-      beaten: ({ attempt, permit, startedAt }) => {
-        if (caller !== undefined) unwatchAbort(caller, attempt)
-        const now = env.monotonic()
-        this.#attemptLatency.add(now - startedAt)
-        if (attempt.ending === 'threw' || attempt.ending === 'timeout') {
-          const failure = this.#failed(attempt, undefined)
-          this.#settle(permit, failure, startedAt, now)
-          this.#announce(operation, failure, undefined)
-        } else this.#breaker.settle(permit, 'neither', now, now - startedAt)
-      },
-    })
-    const winner = await race.result
-    if (caller !== undefined) unwatchAbort(caller, winner.attempt)
-    if (winner.attempt.ending === 'value') this.#attemptLatency.add(env.monotonic() - winner.startedAt)
-    return winner
+  #place(operation: string, { signal }: CallOptions): FallbackPlace {
+    return { dependency: this.name, operation, signal }
   }
-
-  /** A hedge is made only when nothing stands in its way: it never queues, and takes a slot from nobody who waits. */
-  #admitHedge(priority: Priority | undefined, now: number): number {
-    const permit = this.#breaker.acquire(now)
-    if (permit === REFUSED) return REFUSED
-    const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
-    if (hasTurn && this.#slots.tryTake(priority)) {
-      if (this.#mayRepeat(now)) return permit
-      this.#slots.give()
-    }
-    if (hasTurn) this.#rate?.giveBack(now)
-    this.#breaker.settle(permit, 'neither', now, 0)
-    return REFUSED
-  }
-
-  #mayRepeat(now: number): boolean {
-    if (this.#budget.withdraw(now)) return true
-    this.#counters.retriesSuppressed += 1
-    return false
-  }
-
-  #settle(permit: number, failure: Failure, begunAt: number, now: number): void {
-    const result = failure.verdict === 'transient' ? 'failure' : 'neither'
-    this.#breaker.settle(permit, result, now, now - begunAt, failure.error)
-    this.#slots.observe(now - begunAt, result, now)
-  }
-
-  #announce(operation: string, { attempts, failure, message, error }: Failure, retryInMs: number | undefined): void {
-    this.#kit.events.emit('call.failed', { dependency: this.name, operation, attempt: attempts, failure, message, ...(retryInMs === undefined ? {} : { retryInMs }), error })
-  }
-
-  #failed(attempt: RunningAttempt<unknown>, previous: Failure | undefined): Failure {
-    const { env } = this.#kit
-    const attempts = attempt.number
-    if (attempt.ending === 'threw') {
-      const error = attempt.error
-      const failure: Failure = {
-        error, attempts, verdict: judge(error, this.#transient), failure: errorClass(error), message: messageOf(error), retryAfterMs: retryAfterOf(error, env.now()),
-      }
-      if (failure.verdict !== 'neither') this.#lastError = { message: failure.message, at: env.now() }
-      return failure
-    }
-    if (attempt.ending === 'timeout') this.#counters.timeouts += 1
-    const code = attempt.ending === 'timeout' ? 'HF_TIMEOUT' : 'HF_DEADLINE'
-    const message = code === 'HF_TIMEOUT'
-      ? `${this.name} ${attempt.operation}: no answer within ${humanDuration(this.#rules.timeoutMs)} (attempt ${String(attempts)})`
-      : `${this.name} ${attempt.operation}: the deadline passed during attempt ${String(attempts)}`
-    const error = new HoldfastError(code, {
-      message, cause: previous?.error, stackless: true,
-      context: { dependency: this.name, operation: attempt.operation, policy: code === 'HF_TIMEOUT' ? 'timeout' : 'deadline', attempts },
-    })
-    this.#lastError = { message, at: env.now() }
-    return { error, attempts, verdict: 'transient', failure: error.failure, message, retryAfterMs: undefined }
-  }
-
-  /** The call failed for good: what the caller gets. */
-  #giveUp(operation: string, failure: Failure, asOutcome: boolean): Refusal {
-    this.#counters.failures += 1
-    const error = borderError(this.name, operation, failure, undefined)
-    if (!asOutcome) throw error
-    return refusal(isHoldfastError(error) && error.code === 'HF_DEADLINE' ? 'deadline' : 'failed', error.message, failure.retryAfterMs ?? this.#breaker.retryAfterMs, error)
-  }
-
-  /** The call was not made (again). Where an attempt failed before, that failure is the news, unless the caller left. */
-  #refuse(operation: string, reason: Refused, last: Failure | undefined, asOutcome: boolean): Refusal {
-    this.#counters.refusals += 1
-    const waitMs = reason === 'breaker-open' ? this.#breaker.retryAfterMs : reason === 'rate-limited' ? this.#rate?.retryAfterMs(this.#rules.deadlineMs, this.#kit.env.monotonic()) : undefined
-    this.#kit.events.emit('call.refused', { dependency: this.name, operation, reason, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
-    if (last !== undefined && reason !== 'cancelled') {
-      this.#counters.failures += 1
-      const error = borderError(this.name, operation, last, waitMs)
-      if (!asOutcome) throw error
-      return refusal('failed', error.message, error.retryAfterMs, error)
-    }
-    const message = this.#refusalMessage(operation, reason, waitMs)
-    if (asOutcome) return refusal(reason, message, waitMs)
-    const { code, policy } = REFUSALS[reason]
-    throw new HoldfastError(code, {
-      message, retryAfterMs: waitMs, context: { dependency: this.name, operation, policy }, stackless: true,
-      // Nobody outside asked too much of us: we would have asked too much of the dependency.
-      ...(reason === 'rate-limited' ? { failure: 'dependency_error' } : {}),
-    })
-  }
-
-  #refusalMessage(operation: string, reason: Refused, waitMs: number | undefined): string {
-    if (reason === 'breaker-open') return breakerOpenMessage(this.name, waitMs)
-    if (reason === 'rate-limited') return this.#rate === undefined ? reason : rateLimitedMessage(this.name, this.#rate.rules, waitMs ?? 0)
-    return `${this.name} ${operation}: ${reasonText(reason, this.#slots)}`
-  }
-
-  #inTransaction(operation: string, transaction: string): HoldfastError {
-    return new HoldfastError('HF_CALL_IN_TX', {
-      message: `${this.name} ${operation} was called inside transaction ${transaction}, which would be held open for as long as the answer takes`,
-      context: { dependency: this.name, operation, transaction },
-    })
-  }
-
-  #retryOf(operation: string, options: RetryOptions | false): RetryRules {
-    if (options === false) return NO_RETRY
-    let rules = this.#retries.get(options)
-    if (rules === undefined) {
-      rules = resolveRetry(options, `${this.name} ${operation}: retry`)
-      this.#retries.set(options, rules)
-    }
-    return rules
-  }
-
-  #hedgeOf(operation: string, options: HedgeOptions | false): HedgeRules | undefined {
-    if (options === false) return undefined
-    let rules = this.#hedges.get(options)
-    if (rules === undefined) {
-      rules = resolveHedge(options, `${this.name} ${operation}: hedge`)
-      this.#hedges.set(options, rules)
-    }
-    return rules
-  }
-
-  #deadlineMs(deadline: Duration): number {
-    let ms = this.#durations.get(deadline)
-    if (ms === undefined) {
-      ms = durationMs(deadline, `${this.name}: deadline`)
-      if (this.#durations.size < DURATIONS_KEPT) this.#durations.set(deadline, ms)
-    }
-    return ms
-  }
-}
-
-/** Beside the pipeline, whose variables no closure may capture: that would put them on the heap at each call. */
-function startInside<T>(layer: string, attempts: number, attempt: RunningAttempt<T>, run: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
-  return repeatedBy(layer, attempts, () => attempt.start(run, ms, now))
-}
-
-function hasLeft(caller: AbortSignal | undefined): boolean {
-  return caller?.aborted === true
-}
-
-/** Waits for `promise`, with the caller's signal watched meanwhile. */
-async function waitFor(watcher: AbortWatcher, promise: Promise<void>, caller: AbortSignal | undefined): Promise<void> {
-  if (caller === undefined) return promise
-  // The work may have aborted its own caller before it yielded: an abort event that is past is not heard again.
-  if (caller.aborted) watcher.aborted()
-  else watchAbort(caller, watcher)
-  await promise
-  unwatchAbort(caller, watcher)
 }
 
 /**

@@ -31,8 +31,8 @@ function attempts(env: SimulatedEnv, plans: readonly { readonly ms: number; read
       seen.push({ at: env.monotonic(), key: attempt.key, signal: attempt.signal })
       const plan = plans[index] ?? { ms: 0 }
       await env.sleep(plan.ms, attempt.signal)
-      if (attempt.signal.aborted) throw attempt.signal.reason
-      if (plan.fails !== undefined) throw plan.fails
+      if (attempt.signal.aborted) throw attempt.signal.reason as Error
+      if (plan.fails !== undefined) throw plan.fails as Error
       return `answer ${String(index + 1)}`
     },
   }

@@ -3,9 +3,11 @@
  */
 import { checkName, durationMs, humanDuration, type Duration, type Tier } from '../core/index.ts'
 import { resolveBreaker, type BreakerOptions } from './breaker/breaker.ts'
+import { resolvePartitions, type BreakerPartitionsOptions, type BreakerPartitionsRules, type ParentBreakerOptions } from './breaker/partitions.ts'
 import type { BreakerRules } from './breaker/machine.ts'
 import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency/limit.ts'
 import { around, BARE_CALL, bounded, hedged, paced, queued, repeated, type Explanation } from './explain.ts'
+import type { FaultPlan } from './faults.ts'
 import { hedgeWords, resolveHedge, type HedgeOptions, type HedgeRules } from './hedge.ts'
 import { refused } from './numbers.ts'
 import { resolveRateLimit, type RateLimitOptions, type RateLimitRules } from './rate-limit.ts'
@@ -30,12 +32,21 @@ export interface DependencyOptions {
   readonly retryBudget?: RetryBudgetOptions
   /** Default 5 consecutive failures, 60 s, 2 successes, 3 trial calls. `false` never opens by itself. */
   readonly breaker?: BreakerOptions | false
+  /** A breaker (as declared by `breaker`) for each host, tenant or shard that calls name as their `partition`, and one above them. Default: one for all. */
+  readonly partitions?: PartitionOptions
   /** How often we may call it. Default: as often as we like. */
   readonly rateLimit?: RateLimitOptions
   /** Calls at once; the queue before it is as long unless given. Default 100. */
   readonly concurrency?: number | ConcurrencyOptions
+  /** Faults on purpose, for tests and drills; made with `faults()`. They stand in for the work itself, inside all guards. */
+  readonly faults?: FaultPlan
   /** Replaces the default rules of what is worth repeating and counts against the breaker. */
   readonly transient?: (error: unknown) => boolean
+}
+
+/** The breaker above them is the one that operators force and that health sees. */
+export interface PartitionOptions extends Omit<BreakerPartitionsOptions, 'each' | 'parent'> {
+  readonly parent?: ParentBreakerOptions
 }
 
 export const DEPENDENCY_DEFAULTS: Readonly<{ readonly deadline: Duration }> = Object.freeze({ deadline: '30s' })
@@ -47,8 +58,11 @@ export interface DependencyRules {
   readonly retryBudget: Readonly<Required<RetryBudgetOptions>>
   readonly hedge: HedgeRules | undefined
   readonly breaker: BreakerRules
+  readonly partitions: BreakerPartitionsRules | undefined
   readonly rateLimit: RateLimitRules | undefined
   readonly concurrency: ConcurrencyRules
+  readonly faults: FaultPlan | undefined
+  readonly transient: ((error: unknown) => boolean) | undefined
 }
 
 const TIERS: readonly string[] = ['required', 'degradable', 'info'] satisfies readonly Tier[]
@@ -72,8 +86,15 @@ export function resolveDependency(name: string, options: DependencyOptions): Dep
     hedge: options.hedge === undefined || options.hedge === false ? undefined : resolveHedge(options.hedge, `${where}: hedge`),
     rateLimit: options.rateLimit === undefined ? undefined : resolveRateLimit(options.rateLimit, `${where}: rateLimit`),
     breaker: resolveBreaker(options.breaker ?? {}, `${where}: breaker`),
+    partitions: options.partitions === undefined ? undefined : resolveDependencyPartitions(options.partitions, options.breaker, where),
     concurrency: resolveConcurrency(options.concurrency, `${where}: concurrency`),
+    faults: options.faults, transient: options.transient,
   }
+}
+
+function resolveDependencyPartitions(options: PartitionOptions, each: BreakerOptions | false | undefined, where: string): BreakerPartitionsRules {
+  if (each === false) throw refused(`${where}: partitions`, 'a breaker to have one of for each partition', 'breaker: false')
+  return resolvePartitions({ ...options, ...(each === undefined ? {} : { each }) }, `${where}: partitions`)
 }
 
 /** The pipeline of these rules, from the call outwards. */
