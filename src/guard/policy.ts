@@ -7,9 +7,10 @@
  */
 import { durationMs, EventBus, HoldfastError, realEnv, type Duration, type Effect, type Env, type Kit } from '../core/index.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import type { Attempt, AttemptOwner, RunningAttempt } from './attempt.ts'
+import { RunningAttempt, type Attempt, type AttemptOwner } from './attempt.ts'
 import type { Priority } from './concurrency/slots.ts'
 import type { Explanation } from './explain.ts'
+import { timerQueue } from './timer-queue.ts'
 
 export type GuardKit = Pick<Kit, 'env' | 'events'>
 
@@ -63,9 +64,27 @@ export interface Policy {
   explain?(inside: Explanation): Explanation
 }
 
+/** With a caller's signal the run ends when it aborts, whatever the policy is and whether or not the work obeys. */
 export function policyRun<T>(policy: Policy, env: Env, work: Work<T>, options?: RunOptions): Promise<T> {
-  return policy.within(new RootScope(env, options), work)
+  const scope = new RootScope(env, options)
+  return options?.signal === undefined ? policy.within(scope, work) : untilAborted(policy, env, scope, work)
 }
+
+async function untilAborted<T>(policy: Policy, env: Env, scope: Scope, work: Work<T>): Promise<T> {
+  if (scope.ended) throw cancelledError(scope, policy.kind)
+  const attempt = new RunningAttempt<T>(1, undefined, 'deadline', env, timerQueue(env), NOBODY)
+  const pending = attempt.start(() => policy.within(scope, work), Number.POSITIVE_INFINITY, 0)
+  if (pending !== undefined) {
+    scope.watch(attempt)
+    await pending
+    scope.unwatch(attempt)
+  }
+  if (attempt.ending === 'value') return attempt.value as T
+  if (attempt.ending === 'threw') throw attempt.error
+  throw cancelledError(scope, policy.kind)
+}
+
+const NOBODY: AttemptOwner = Object.freeze({ left: () => undefined, over: () => undefined })
 
 const NO_OPTIONS: RunOptions = Object.freeze({})
 
