@@ -81,7 +81,7 @@ export class Breaker extends Circuit implements Policy {
     const now = this.kit.env.monotonic()
     const before = this.pass(now)
     this.#forced = { by: options.by, reason: options.reason, until: forMs === undefined ? undefined : this.kit.env.now() + forMs }
-    this.become(force(before, to, forMs === undefined ? Number.POSITIVE_INFINITY : now + forMs), now, () => `forced ${to} by ${options.by}: ${options.reason}`)
+    this.become(force(before, to, forMs === undefined ? Number.POSITIVE_INFINITY : now + forMs), now, `forced ${to} by ${options.by}: ${options.reason}`)
   }
 
   /** Ends a forced state; false when there is none. */
@@ -90,7 +90,7 @@ export class Breaker extends Circuit implements Policy {
     const before = this.pass(now)
     const after = release(before, this.rules)
     if (after === before) return false
-    this.become(after, now, () => `released by ${options.by}: ${options.reason}`)
+    this.become(after, now, `released by ${options.by}: ${options.reason}`)
     return true
   }
 
@@ -131,10 +131,8 @@ export class Breaker extends Circuit implements Policy {
     if (read.forced !== null && isForced(after)) {
       this.#forced = { ...read.forced, until: after.until === Number.POSITIVE_INFINITY ? undefined : wallNow + after.until - now }
     }
-    this.become(after, now, () => {
-      const forced = this.#forced === undefined ? '' : `, forced by ${this.#forced.by}: ${this.#forced.reason}`
-      return `restored from the state of ${humanDuration(Math.max(0, wallNow - read.savedAt))} ago (${read.phase}${forced})`
-    })
+    const forced = this.#forced === undefined ? '' : `, forced by ${this.#forced.by}: ${this.#forced.reason}`
+    this.become(after, now, `restored from the state of ${humanDuration(Math.max(0, wallNow - read.savedAt))} ago (${read.phase}${forced})`)
     return { restored: true, state: after.phase }
   }
 
@@ -142,7 +140,7 @@ export class Breaker extends Circuit implements Policy {
   trip(permit: number, reason: string, now: number): void {
     const machine = this.pass(now)
     if (machine.phase !== 'closed' || machine.permit !== permit) return
-    this.become({ phase: 'open', serial: machine.serial, until: now + this.rules.openForMs, failures: machine.failures }, now, () => reason)
+    this.become({ phase: 'open', serial: machine.serial, until: now + this.rules.openForMs, failures: machine.failures }, now, reason)
   }
 
   /**

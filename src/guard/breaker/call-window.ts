@@ -14,6 +14,7 @@ export class CallWindow {
   /** For each slot how many ended, then for each how many badly. */
   readonly #slots = new Int32Array(2 * SLOTS)
   #head = 0
+  #headEndsAt = 0
   #completed = 0
   #bad = 0
 
@@ -42,8 +43,8 @@ export class CallWindow {
 
   /** Forgets what is too old at `now`. */
   roll(now: number): void {
-    const tick = Math.floor(now / this.#slotMs)
-    if (tick <= this.#head) return
+    if (now < this.#headEndsAt) return
+    const tick = Math.max(this.#head, Math.floor(now / this.#slotMs))
     if (tick - this.#head >= SLOTS) this.clear()
     else {
       for (let over = this.#head + 1; over <= tick; over += 1) {
@@ -55,6 +56,7 @@ export class CallWindow {
       }
     }
     this.#head = tick
+    this.#headEndsAt = (tick + 1) * this.#slotMs
   }
 
   clear(): void {

@@ -33,8 +33,10 @@ export abstract class Circuit implements Gate {
   #ramp: Ramp | undefined
   /** The permit of calls that pass without a question. */
   #passing: number
-  /** The permit whose success changes nothing. */
+  /** The permit whose success, unless it is slow, changes nothing and is counted at most. */
   #quiet: number
+  readonly #slowFromMs: number
+  readonly #counts: boolean
   #spared = 0
 
   constructor(rules: BreakerRules, kit: GuardKit) {
@@ -42,10 +44,12 @@ export abstract class Circuit implements Gate {
     this.kit = kit
     this.#failures = rules.failureRate === undefined ? undefined : new CallWindow(rules.failureRate.withinMs)
     this.#slowCalls = rules.slowCallRate === undefined ? undefined : new CallWindow(rules.slowCallRate.withinMs)
+    this.#slowFromMs = rules.slowCallRate?.slowerThanMs ?? Number.POSITIVE_INFINITY
+    this.#counts = rules.failureRate !== undefined || rules.slowCallRate !== undefined
     const machine = closedBreaker()
     this.#machine = machine
-    this.#passing = machine.serial
-    this.#quiet = this.#counts ? ASK : machine.serial
+    this.#passing = machine.permit
+    this.#quiet = machine.permit
   }
 
   acquire(now: number): number {
@@ -54,24 +58,11 @@ export abstract class Circuit implements Gate {
   }
 
   settle(permit: number, result: BreakerResult, now: number, durationMs: number, error?: unknown): void {
-    if (permit === this.#quiet && result === 'success') return
-    // A result that comes after the trial's lease ended must find the breaker open, whether or not a timer was on time.
-    const before = this.pass(now)
-    if (result === 'neither' && before.phase === 'closed') return
-    if (!holds(before, permit)) return
-    const slow = this.rules.slowCallRate !== undefined && durationMs >= this.rules.slowCallRate.slowerThanMs
-    // A trial that is slow has not shown that the dependency is well.
-    const verdict = before.phase === 'half-open' && slow && result === 'success' ? 'failure' : result
-    const tripped = before.phase === 'closed' ? this.#count(result === 'failure', slow, now) : undefined
-    const after = settle(before, permit, verdict, now, this.rules, tripped !== undefined)
-    if (after === before) return
-    this.become(after, now, () => {
-      if (after.phase === 'closed') return `${String(this.rules.closeAfter)} trial call${this.rules.closeAfter === 1 ? '' : 's'} succeeded`
-      const last = error === undefined ? '' : `: ${messageOf(error)}`
-      if (before.phase === 'half-open') return result === 'failure' ? `a trial call failed${last}` : `a trial call took ${humanDuration(durationMs)}`
-      if (tripped !== undefined && !(after.phase === 'open' && after.failures >= this.rules.failures)) return `${tripped}${last === '' ? '' : `, the last${last}`}`
-      return `${String(this.rules.failures)} consecutive failures, the last${last}`
-    })
+    if (permit !== this.#quiet || result !== 'success' || durationMs >= this.#slowFromMs) this.#weigh(permit, result, now, durationMs, error)
+    else if (this.#counts) {
+      this.#failures?.add(now, false)
+      this.#slowCalls?.add(now, false)
+    }
   }
 
   holds(permit: number): boolean {
@@ -115,19 +106,17 @@ export abstract class Circuit implements Gate {
     const before = this.#machine
     const after = advance(before, now, this.rules)
     if (after === before) return before
-    this.become(after, now, () => {
-      if (before.phase === 'half-open') return `a trial call was not back within ${humanDuration(this.rules.trialLeaseMs)}`
-      return before.phase === 'open' ? `open for ${humanDuration(this.rules.openForMs)}; trying again` : 'the forced state expired'
-    })
+    this.become(after, now, before.phase === 'half-open' ? `a trial call was not back within ${humanDuration(this.rules.trialLeaseMs)}`
+      : before.phase === 'open' ? `open for ${humanDuration(this.rules.openForMs)}; trying again` : 'the forced state expired')
     return this.#machine
   }
 
   /** The state is set before anybody hears of it, so a listener may look at or call the breaker. */
-  protected become(after: BreakerMachine, now: number, reason: () => string): void {
+  protected become(after: BreakerMachine, now: number, reason: string): void {
     const before = this.#machine
     this.#set(after, now)
     if (before.phase === after.phase && !isForced(after)) return
-    this.changed({ from: before.phase, to: after.phase, reason: reason(), retryAfterMs: retryAfterMs(after, now) })
+    this.changed({ from: before.phase, to: after.phase, reason, retryAfterMs: retryAfterMs(after, now) })
   }
 
   /** The phase changed, or an operator forced it again. */
@@ -135,10 +124,6 @@ export abstract class Circuit implements Gate {
 
   /** The machine changed, in its phase or within it. */
   protected abstract moved(now: number): void
-
-  get #counts(): boolean {
-    return this.#failures !== undefined || this.#slowCalls !== undefined
-  }
 
   #set(machine: BreakerMachine, now: number): void {
     const before = this.#machine
@@ -151,7 +136,7 @@ export abstract class Circuit implements Gate {
       this.#ramp = machine.rampUntil > now ? new Ramp(machine.rampUntil, this.rules.rampForMs) : undefined
     }
     this.#passing = machine.phase === 'closed' && this.#ramp === undefined ? machine.permit : ASK
-    this.#quiet = machine.phase === 'closed' && machine.failures === 0 && !this.#counts ? machine.permit : ASK
+    this.#quiet = machine.phase === 'closed' && machine.failures === 0 ? machine.permit : ASK
     this.moved(now)
   }
 
@@ -170,6 +155,28 @@ export abstract class Circuit implements Gate {
     // The call that would not have been made must not count either, or the report would describe another breaker.
     this.#spared += 1
     return UNCOUNTED
+  }
+
+  /** A result that may change something. No closure here: it would cost each call that is counted an allocation. */
+  #weigh(permit: number, result: BreakerResult, now: number, durationMs: number, error: unknown): void {
+    // A result that comes after the trial's lease ended must find the breaker open, whether or not a timer was on time.
+    const before = this.pass(now)
+    if (!holds(before, permit)) return
+    const slow = durationMs >= this.#slowFromMs
+    // A trial that is slow has not shown that the dependency is well.
+    const verdict = before.phase === 'half-open' && slow && result === 'success' ? 'failure' : result
+    const tripped = before.phase === 'closed' && result !== 'neither' ? this.#count(result === 'failure', slow, now) : undefined
+    const after = settle(before, permit, verdict, now, this.rules, tripped !== undefined)
+    if (after !== before) this.become(after, now, after.phase === before.phase ? '' : this.#why(before, after, result, tripped, durationMs, error))
+  }
+
+  #why(before: BreakerMachine, after: BreakerMachine, result: BreakerResult, tripped: string | undefined, durationMs: number, error: unknown): string {
+    if (after.phase === 'closed') return `${String(this.rules.closeAfter)} trial call${this.rules.closeAfter === 1 ? '' : 's'} succeeded`
+    const last = error === undefined ? '' : `: ${messageOf(error)}`
+    if (before.phase === 'half-open') return result === 'failure' ? `a trial call failed${last}` : `a trial call took ${humanDuration(durationMs)}`
+    const inRow = after.phase === 'open' && after.failures >= this.rules.failures
+    if (!inRow && tripped !== undefined) return last === '' ? tripped : `${tripped}, the last${last}`
+    return `${String(this.rules.failures)} consecutive failures, the last${last}`
   }
 
   #endRamp(now: number): void {

@@ -125,6 +125,6 @@ export class PartitionGate extends Circuit implements Recent, Voter {
   #renew(now: number): void {
     const machine = this.machine
     if (machine.phase === 'closed' && machine.failures === 0) return
-    this.become(closedBreaker(machine.serial), now, () => `not used for ${humanDuration(this.#owner.rules.idleForMs)}`)
+    this.become(closedBreaker(machine.serial), now, `not used for ${humanDuration(this.#owner.rules.idleForMs)}`)
   }
 }

@@ -20,6 +20,7 @@ export class PartitionVotes {
   readonly #slots = new Int32Array(2 * SLOTS)
   #era = 0
   #head = 0
+  #headEndsAt = 0
   #voters = 0
   #failing = 0
 
@@ -37,7 +38,7 @@ export class PartitionVotes {
 
   /** `era` is the permit of the closed period: votes of an earlier one are void. */
   cast(voter: Voter, era: number, failing: boolean, now: number): void {
-    const tick = Math.floor(now / this.#slotMs)
+    const tick = now < this.#headEndsAt ? this.#head : Math.max(this.#head, Math.floor(now / this.#slotMs))
     // The usual case: the same result as a moment ago.
     if (voter.votedAt === tick && voter.votedUnder === era && voter.votedFailing === failing && this.#era === era) return
     if (era !== this.#era) {
@@ -62,7 +63,7 @@ export class PartitionVotes {
   }
 
   #roll(tick: number): void {
-    if (tick <= this.#head) return
+    if (tick === this.#head && this.#headEndsAt > 0) return
     if (tick - this.#head >= SLOTS) this.#clear()
     else {
       for (let over = this.#head + 1; over <= tick; over += 1) {
@@ -74,6 +75,7 @@ export class PartitionVotes {
       }
     }
     this.#head = tick
+    this.#headEndsAt = (tick + 1) * this.#slotMs
   }
 
   #clear(): void {

@@ -49,8 +49,9 @@ export class Ramp {
     return true
   }
 
-  /** Who waits that long, and is the first to come back, passes. */
+  /** Who waits that long, and is the first to come back, passes: until one of the calls that always pass is free again. */
   retryAfterMs(now: number): number | undefined {
-    return this.admits(now) ? undefined : Math.max(1, Math.ceil(this.#usedUpAt - BURST_MS - now))
+    const wait = Math.ceil(this.#usedUpAt - BURST_MS - now)
+    return wait <= 0 || this.share(now) >= 1 ? undefined : wait
   }
 }
