@@ -11,11 +11,11 @@ import { PerformanceObserver } from 'node:perf_hooks'
 
 /**
  * How long is measured. A chunk must be long beside the clock's resolution and short beside the machine's disturbances.
- * @typedef {{ warmupMs: number, chunks: number, chunkMs: number, windows: number, rounds: number, idleMs: number }} Pace
+ * @typedef {{ warmupMs: number, warmupCalls: number, chunks: number, chunkMs: number, windows: number, rounds: number, idleMs: number }} Pace
  */
 export const PACES = Object.freeze({
-  full: Object.freeze({ warmupMs: 400, chunks: 100, chunkMs: 5, windows: 21, rounds: 30, idleMs: 2_000 }),
-  quick: Object.freeze({ warmupMs: 60, chunks: 12, chunkMs: 3, windows: 5, rounds: 8, idleMs: 1_000 }),
+  full: Object.freeze({ warmupMs: 400, warmupCalls: 20_000, chunks: 100, chunkMs: 5, windows: 21, rounds: 30, idleMs: 2_000 }),
+  quick: Object.freeze({ warmupMs: 60, warmupCalls: 1_000, chunks: 12, chunkMs: 3, windows: 5, rounds: 8, idleMs: 1_000 }),
 })
 
 /**
@@ -25,6 +25,8 @@ export const PACES = Object.freeze({
  */
 
 const NEW_SPACE_MB = 64
+/** Times the least warm-up. */
+const WARMUP_AT_MOST = 10
 /** A window fills at most this share of the new space, so that no collection falls into it. */
 const WINDOW_BYTES = (NEW_SPACE_MB * 1024 * 1024) / 3
 /** Things that are made at once where a single one is too small to be seen. */
@@ -39,12 +41,7 @@ export const timePerCall = Object.freeze({
   async measure(prepare, conditions, pace) {
     const call = await prepare()
     return within(conditions, async () => {
-      let calls = 50
-      const warmUntil = nowNs() + pace.warmupMs * 1e6
-      do {
-        const ns = await timed(call, calls, conditions)
-        calls = callsFor(ns / calls, pace.chunkMs)
-      } while (nowNs() < warmUntil)
+      const calls = callsFor(await warmedUp(call, conditions, pace), pace.chunkMs)
       const chunks = []
       for (let chunk = 0; chunk < pace.chunks; chunk += 1) {
         chunks.push((await timed(call, calls, conditions)) / calls)
@@ -65,11 +62,8 @@ export const bytesPerCall = Object.freeze({
     const collections = watchCollections()
     return within(conditions, async () => {
       // Warm first: optimised code allocates less, and that is the state that lasts.
+      await warmedUp(call, conditions, pace)
       let calls = 200
-      const warmUntil = nowNs() + pace.warmupMs * 1e6
-      do await timed(call, calls, conditions)
-      while (nowNs() < warmUntil)
-
       const windows = []
       for (let tries = 0; windows.length < pace.windows; tries += 1) {
         if (tries > pace.windows * 4) throw new Error(`only ${windows.length} of ${tries} windows were free of collections`)
@@ -82,10 +76,15 @@ export const bytesPerCall = Object.freeze({
         const ended = performance.now()
         await breathe()
         const perCall = bytes / calls
+        if (bytes <= 0 || collections.within(begun, ended)) {
+          // A collection of the whole heap may be under way in steps, and would reach into every window until it ends.
+          globalThis.gc()
+          calls = Math.max(50, calls >> 1)
+          continue
+        }
         // The first window only says how many calls fill one.
-        const fill = Math.max(50, Math.min(50_000, Math.floor(WINDOW_BYTES / Math.max(perCall, 1))))
-        if (tries > 0 && bytes > 0 && !collections.within(begun, ended)) windows.push(perCall)
-        calls = tries === 0 && bytes > 0 ? fill : Math.min(calls, fill)
+        if (windows.length === 0 && tries === 0) calls = Math.max(50, Math.min(50_000, Math.floor(WINDOW_BYTES / perCall)))
+        else windows.push(perCall)
       }
       return figure(windows)
     })
@@ -180,6 +179,20 @@ async function timed(call, calls, { ending, expects }) {
     throw new Error(`a call did not end as the case says: ${ended} of ${calls} ended with ${ending === 'value' ? 'a value' : 'an error'}, the last: ${String(last)}`, { cause: last })
   }
   return ns
+}
+
+/** Calls until the code is optimised; answers with how many nanoseconds one takes then. */
+async function warmedUp(call, conditions, pace) {
+  const begun = nowNs()
+  let made = 0
+  let nsPerCall = Number.POSITIVE_INFINITY
+  // Slow subjects need many calls before they are warm, fast ones some time for the compiler; none gets for ever.
+  while ((nowNs() - begun < pace.warmupMs * 1e6 || made < pace.warmupCalls) && nowNs() - begun < pace.warmupMs * WARMUP_AT_MOST * 1e6) {
+    nsPerCall = (await timed(call, 100, conditions)) / 100
+    made += 100
+    if (made % 1_000 === 0) await breathe()
+  }
+  return nsPerCall
 }
 
 /** With the condition of the case around it. */
