@@ -195,7 +195,6 @@ export class Fallback<F> {
       keepGood(this.#options, value, this.name, operation, this.#kit.env.monotonic())
       return value
     } catch (error) {
-      if (scope.cancelled) throw error
       return await applyFallback(this.#options, error, { dependency: this.name, operation, signal: scope.signal }, this.#kit)
     }
   }

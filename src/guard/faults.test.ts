@@ -283,7 +283,7 @@ describe('in production', () => {
     const steps = fc.array(fc.oneof(
       fc.record({ kind: fc.constant('arm' as const), minutes: fc.integer({ min: 1, max: 90 }) }), fc.record({ kind: fc.constant('disarm' as const) }),
       fc.record({ kind: fc.constant('wait' as const), minutes: fc.integer({ min: 1, max: 45 }) }), fc.record({ kind: fc.constant('jump' as const), minutes: fc.integer({ min: -9_999, max: 9_999 }) }),
-    ), { maxLength: 30 })
+    ), { maxLength: 30, size: 'max' })
     const seen = { x: 0, real: 0 }
     await fc.assert(fc.asyncProperty(steps, async script => {
       const { env, kit } = world()

@@ -155,6 +155,33 @@ describe('when the event loop was late', () => {
   })
 })
 
+describe('when a timer has not come yet', () => {
+  it('lets nobody overtake those who wait', async () => {
+    const { env } = world()
+    const gate = gateOf(env, { limit: 10, per: '1s' })
+    expect([gate.tryTake(0), gate.tryTake(0)]).toEqual([true, false])
+    const first = gate.join(FOREVER, 0)
+    // The time of the next turn, seen by a newcomer before the timer of the one who waits fired.
+    expect([gate.tryTake(100), first?.ending]).toEqual([false, 'waiting'])
+    await env.advance(100)
+    expect(first?.ending).toBe('granted')
+  })
+
+  it('ends the wait of a call whose deadline came meanwhile', async () => {
+    const { env, kit } = world()
+    const limit = rateLimit('telegram', { limit: 10, per: '1s' }, kit)
+    await limit.run(() => 0)
+    const patient = Array.from({ length: 3 }, () => limit.run(() => env.monotonic()))
+    const late = outcome(limit.run(() => env.monotonic(), { deadline: '450ms' }))
+    env.pause()
+    await env.advance(1_000)
+    env.resume()
+    await env.advance(300)
+    expect((await late).error).toMatchObject({ code: 'HF_DEADLINE', context: { limit: 'telegram', policy: 'rate-limit' } })
+    expect(await Promise.all(patient)).toEqual([1_000, 1_100, 1_200])
+  })
+})
+
 describe('its explanation', () => {
   it('adds the wait and the queue to the worst case', () => {
     const { kit } = world()
@@ -188,7 +215,7 @@ const steps = fc.array(fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 120 }) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('leave' as const), which: fc.nat(20) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('give-back' as const) }) },
-), { minLength: 1, maxLength: 80 })
+), { minLength: 1, maxLength: 80, size: 'max' })
 
 /** The reference: a bucket that gains one unit a millisecond and pays `interval` units a call, and a list. */
 class Model {
@@ -292,8 +319,8 @@ describe('any rate, under any calls, cancellations and waits', () => {
         expect(gate.waiting).toBe(model.queue.length)
         expect(gate.waiting).toBeLessThanOrEqual(Math.floor(maxWaitMs / intervalMs) + 1)
       }
-    }), { numRuns: 800, seed: 21 })
-    for (const [what, times] of Object.entries(reached)) expect(times, what).toBeGreaterThan(50)
+    }), { numRuns: 200, seed: 21 })
+    for (const [what, times] of Object.entries(reached)) expect(times, what).toBeGreaterThan(100)
   })
 
   /** The most calls that began in any half-open window of `perMs`. */
@@ -301,7 +328,7 @@ describe('any rate, under any calls, cancellations and waits', () => {
     return Math.max(0, ...began.map(from => began.filter(at => at >= from && at < from + perMs - 0.01).length))
   }
 
-  const arrivals = fc.array(fc.record({ waitMs: fc.nat(400), calls: fc.integer({ min: 1, max: 25 }), stallMs: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat(900)) }), { minLength: 1, maxLength: 20 })
+  const arrivals = fc.array(fc.record({ waitMs: fc.nat(400), calls: fc.integer({ min: 1, max: 25 }), stallMs: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat(900)) }), { minLength: 1, maxLength: 20, size: 'max' })
 
   async function beginnings(traffic: readonly { readonly waitMs: number; readonly calls: number; readonly stallMs: number }[], options: RateLimitOptions | undefined): Promise<number[]> {
     const { env, kit } = world()
