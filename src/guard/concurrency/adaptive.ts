@@ -121,7 +121,7 @@ export class Gradient {
     return this.#baselineMs
   }
 
-  /** One result; `inFlight` counts it still, `now` is best in step with other instances' clocks. Answers whether `limit` may have changed. */
+  /** One result; `inFlight` is the most since the result before, `now` is best in step with other instances' clocks. Answers whether `limit` may have changed. */
   observe(durationMs: number, result: 'success' | 'failure', inFlight: number, now: number): boolean {
     const rules = this.#rules
     let abandoned = false

@@ -106,6 +106,8 @@ export class Slots {
   readonly #normal = new Line()
   readonly #background = new Line()
   #inFlight = 0
+  /** Most in flight since the last result, for the adaptive limit. */
+  #peak = 0
   #limit = 0
   #backgroundLimit = 0
   #typicalMs: number | undefined
@@ -144,8 +146,7 @@ export class Slots {
   /** Whoever could be served from the queue has been, so a free slot belongs to nobody else. */
   tryTake(priority: Priority = 'normal'): boolean {
     if (this.#inFlight >= (priority === 'background' ? this.#backgroundLimit : this.#limit)) return false
-    this.#inFlight += 1
-    if (this.#loop !== undefined) this.#loop.begin()
+    this.#begin()
     return true
   }
 
@@ -188,8 +189,8 @@ export class Slots {
   }
 
   /**
-   * What became of a piece of work and how long it took, told before its slot is given back. `neither` (cancelled, refused)
-   * says nothing about how long work takes and is ignored.
+   * What became of a piece of work and how long it took, told before or after its slot is given back. `neither`
+   * (cancelled, refused) says nothing about how long work takes and is ignored.
    */
   observe(durationMs: number, result: 'success' | 'failure' | 'neither', now: number): void {
     this.#tick(now)
@@ -199,14 +200,23 @@ export class Slots {
   }
 
   #adapt(gradient: Gradient, durationMs: number, result: 'success' | 'failure', now: number): void {
+    const peak = this.#peak
+    this.#peak = this.#inFlight
     let told = result
     if (this.#loop?.stalledSince(now - durationMs, now) === true) {
       if (this.rules.adaptive?.eventLoop === 'discount') return
       told = 'failure'
     }
-    if (!gradient.observe(durationMs, told, this.#inFlight, now + this.#commonTimeMs)) return
+    if (!gradient.observe(durationMs, told, peak, now + this.#commonTimeMs)) return
     this.#setLimit(gradient.limit)
     if (this.queued > 0) this.#admit()
+  }
+
+  #begin(): void {
+    this.#inFlight += 1
+    if (this.#loop === undefined) return
+    this.#loop.begin()
+    if (this.#inFlight > this.#peak) this.#peak = this.#inFlight
   }
 
   #tick(now: number): void {
@@ -239,8 +249,7 @@ export class Slots {
         next.end('deadline')
         continue
       }
-      this.#inFlight += 1
-      if (this.#loop !== undefined) this.#loop.begin()
+      this.#begin()
       next.end('granted')
     }
   }
