@@ -37,6 +37,7 @@ const KNOWN_BAD: readonly KnownBad[] = [
   { outside: 'timeout', inside: 'breaker', instead: 'the breaker outside the timeout, because it would never learn of timeouts' },
   { outside: 'rate-limit', inside: 'retry', instead: 'the rate limit inside the retry, because repetitions count too' },
   { outside: 'rate-limit', inside: 'hedge', instead: 'the rate limit inside the hedge, because the extra call counts too' },
+  { outside: 'concurrency-limit', inside: 'retry', instead: 'the concurrency limit inside the retry, because a repetition would share the slot of work that runs on, and hold it while it waits' },
   { outside: 'concurrency-limit', inside: 'hedge', instead: 'the concurrency limit inside the hedge, because the extra call would pass it' },
 ]
 
