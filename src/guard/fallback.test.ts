@@ -151,6 +151,17 @@ describe('a fallback to a function', () => {
     expect(await applyFallback(options, TRANSIENT, place(new AbortController().signal), kit)).toBe('from a file')
   })
 
+  it('ends at once when it makes its caller give up itself', async () => {
+    const { env, kit } = world()
+    const caller = new AbortController()
+    const run = (): Promise<string> => {
+      caller.abort()
+      return new Promise(() => undefined)
+    }
+    expect(await outcome(fallback('prices', { run, within: '1m' }, kit).run(() => { throw TRANSIENT }, { signal: caller.signal }))).toMatchObject({ error: { code: 'HF_CANCELLED' } })
+    expect(env.monotonic()).toBe(0)
+  })
+
   it('ends at once when its caller gives up', async () => {
     const { env, kit, failed, fellBack } = world()
     const caller = new AbortController()

@@ -119,6 +119,26 @@ describe('when no turn is free', () => {
     expect(second?.ending).toBe('granted')
   })
 
+  it('does not run the work of a caller that left between its turn and its work', async () => {
+    const { env, kit } = world()
+    const gone = new AbortController()
+    const leaving: SimulatedEnv = Object.assign(Object.create(env) as SimulatedEnv, {
+      monotonic: () => env.monotonic(),
+      timer: (ms: number, run: () => void) => env.timer(ms, () => {
+        run()
+        gone.abort()
+      }),
+    })
+    const limit = rateLimit('telegram', { limit: 10, per: '1s' }, { ...kit, env: leaving })
+    await limit.run(() => 0)
+    let ran = 0
+    const lost = outcome(limit.run(() => { ran += 1 }, { signal: gone.signal }))
+    const behind = limit.run(() => env.monotonic())
+    await env.advance(100)
+    expect((await lost).error).toMatchObject({ code: 'HF_CANCELLED' })
+    expect([await behind, ran]).toEqual([100, 0])
+  })
+
   it('waits for nothing with a maxWait of zero', async () => {
     const { kit } = world()
     const limit = rateLimit('telegram', { limit: 1, per: '1s', maxWait: '0ms' }, kit)
