@@ -158,7 +158,8 @@ describe('a fallback to a function', () => {
       caller.abort()
       return new Promise(() => undefined)
     }
-    expect(await outcome(fallback('prices', { run, within: '1m' }, kit).run(() => { throw TRANSIENT }, { signal: caller.signal }))).toMatchObject({ error: { code: 'HF_CANCELLED' } })
+    const place = { dependency: 'prices', operation: 'get', signal: caller.signal }
+    expect(await outcome(applyFallback({ run, within: '1m' }, TRANSIENT, place, kit))).toMatchObject({ error: { code: 'HF_CANCELLED' } })
     expect(env.monotonic()).toBe(0)
   })
 
