@@ -193,7 +193,7 @@ class Acquire implements fc.Command<Model, Real> {
       if (permit !== REFUSED && !uncounted) model.admitted.push(now)
       // No more than ten at once, ten a second, and the share of those that came.
       const share = model.offered.reduce((sum, at) => sum + 0.1 + 0.9 * ((at - (model.rampFrom ?? 0)) / model.numbers.rampMs), 0)
-      expect(model.admitted.length).toBeLessThanOrEqual(10 + Math.floor((now - model.rampFrom) / 100) + Math.floor(share + 1e-9))
+      expect(model.admitted.length).toBeLessThanOrEqual(10 + Math.floor((now - model.rampFrom) / 100) + Math.floor(share + 1e-6))
       if (may === undefined) real.reached.add(permit === REFUSED || uncounted ? 'refused in the ramp' : 'let through in the ramp beyond ten a second')
     }
     const passed = permit !== REFUSED && !(shadow && uncounted && model.state !== 'forced-closed')

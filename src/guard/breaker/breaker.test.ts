@@ -93,7 +93,7 @@ describe('a closed breaker', () => {
       const caller = new AbortController()
       const run = breaker.run(({ signal }) => new Promise((_resolve, reject) => { signal.addEventListener('abort', () => { reject(TRANSIENT) }) }), { signal: caller.signal })
       caller.abort()
-      await expect(run).rejects.toBe(TRANSIENT)
+      await expect(run).rejects.toMatchObject({ code: 'HF_CANCELLED' })
     }
     expect(breaker.snapshot().state).toBe('closed')
   })
@@ -121,7 +121,7 @@ describe('an open breaker', () => {
     const { breaker, env } = await anOpenBreaker()
     let called = 0
     await env.advance('20s')
-    await expect(breaker.run(() => { called += 1 })).rejects.toMatchObject({ code: 'HF_BREAKER_OPEN', retryable: true, retryAfterMs: 40_000, context: { dependency: 'panel' } })
+    await expect(breaker.run(() => { called += 1 })).rejects.toMatchObject({ code: 'HF_BREAKER_OPEN', retryable: true, retryAfterMs: 40_000, context: { dependency: 'panel', policy: 'breaker' } })
     expect(called).toBe(0)
     expect(breaker.allows()).toBe(false)
   })

@@ -12,6 +12,8 @@
 export const RAMP_STARTS_AT = 0.1
 /** Calls that always pass: one every so many milliseconds, and as many at once as come in a second. */
 export const RAMP_ALWAYS_EVERY_MS = 100
+/** Ten times a tenth is one call, although the sum of ten floating-point tenths is a little less. */
+const WHOLE_CALL = 1 - 1e-9
 const BURST_MS = 1_000 - RAMP_ALWAYS_EVERY_MS
 
 export class Ramp {
@@ -34,7 +36,7 @@ export class Ramp {
 
   /** Whether the next call would pass. Only looks. */
   admits(now: number): boolean {
-    return this.#usedUpAt - BURST_MS <= now || this.#credit + this.share(now) >= 1
+    return this.#usedUpAt - BURST_MS <= now || this.#credit + this.share(now) >= WHOLE_CALL
   }
 
   /** Decides one call. */
@@ -44,7 +46,7 @@ export class Ramp {
       return true
     }
     this.#credit += this.share(now)
-    if (this.#credit < 1) return false
+    if (this.#credit < WHOLE_CALL) return false
     this.#credit -= 1
     return true
   }
