@@ -1,10 +1,10 @@
 /**
  * The adaptive limit: finds by itself how much work a dependency (or this server) can do at once, from how long it takes.
  *
- * It is Netflix's Gradient2 (how much slower is work now than when nobody presses?) with what experience added. The
- * baseline rises only in a probe with a smaller limit: a long-term mean would follow
- * a queue of our own making, and the limit would grow without end (concurrency-limits #134). Failures and timeouts shrink
- * (#137), thin windows say nothing (#125), and a limit that nobody uses does not grow.
+ * It is Netflix's Gradient2 (how much slower is work now than when nobody presses?) with what experience added. The baseline
+ * rises only in a probe with a smaller limit: a long-term mean would follow a queue of our own making, and the limit would
+ * grow without end (concurrency-limits #134). Failures and timeouts shrink it (#137), thin windows say nothing (#125), and a
+ * limit that nobody uses does not grow.
  * Pure: no clock, no timer. Not here: who waits (./slots.ts), our own event loop (./event-loop-lag.ts).
  */
 import { atLeast, refused, wholeNumber } from '../numbers.ts'

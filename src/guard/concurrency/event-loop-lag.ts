@@ -10,7 +10,7 @@ import type { Env } from '../../core/index.ts'
 /** Between two looks: a stall of twice this is always noticed, and twenty timers a second cost nothing that can be measured. */
 const TICK_MS = 50
 /** So late is a stall; a garbage collection or a full loop turn is shorter. */
-export const LAG_MS = 50
+const LAG_MS = 50
 
 export class EventLoopLag {
   readonly #env: Env
