@@ -105,6 +105,15 @@ describe('a closed breaker', () => {
     await refusedBy(breaker)
   })
 
+  it('has no timer: a thousand that idle, or that were used, cost no CPU', async () => {
+    const env = simulatedEnv()
+    const events = new EventBus(env)
+    const idle = Array.from({ length: 1_000 }, (_, number) => makeBreaker(`panel-${String(number)}`, { failureRate: {}, slowCallRate: { slowerThan: '2s' } }, { env, events }))
+    for (const each of idle) await each.run(() => 'ok')
+    await fails(idle[0] as Breaker, 4)
+    expect(env.pendingTimers).toBe(0)
+  })
+
   it('has the presets of the original services', () => {
     expect(BREAKER_PRESETS).toEqual({ db: { failures: 5, openFor: '30s' }, algorithm: { failures: 3, openFor: '60s' }, notification: { failures: 10, openFor: '120s' } })
   })

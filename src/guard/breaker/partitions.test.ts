@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { EventBus, type HoldfastEvents } from '../../core/index.ts'
@@ -227,7 +229,8 @@ describe('the number of partitions', () => {
 
   it('costs nothing while they are idle: no timer, less than a kilobyte each', () => {
     const fixture = partitions({ max: 20_000 })
-    const gc = (globalThis as { gc?: () => void }).gc ?? ((): void => undefined)
+    setFlagsFromString('--expose-gc')
+    const gc = runInNewContext('gc') as () => void
     gc()
     const before = process.memoryUsage().heapUsed
     const gates: Gate[] = []
@@ -235,6 +238,7 @@ describe('the number of partitions', () => {
     gc()
     const bytesEach = (process.memoryUsage().heapUsed - before) / gates.length
     expect(fixture.env.pendingTimers).toBe(0)
+    expect(bytesEach).toBeGreaterThan(100)
     expect(bytesEach).toBeLessThan(1_000)
   })
 })
