@@ -8,6 +8,7 @@
  */
 import { checkName, HoldfastError, humanDuration, type BreakerState, type Timer } from '../../core/index.ts'
 import { judge } from '../classify.ts'
+import { around, type Explanation } from '../explain.ts'
 import { atLeast } from '../numbers.ts'
 import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
 import { Circuit, isForced, type CircuitChange } from './circuit.ts'
@@ -15,7 +16,7 @@ import { REFUSED } from './gate.ts'
 import { force, nextChangeAt, release, retryAfterMs } from './machine.ts'
 import type { BreakerMachine, BreakerRules } from './machine.ts'
 import { fromRecord, readRecord, toRecord, type BreakerRecord } from './record.ts'
-import { resolveBreaker, type BreakerOptions } from './rules.ts'
+import { breakerWords, resolveBreaker, type BreakerOptions } from './rules.ts'
 
 export { REFUSED, type Gate } from './gate.ts'
 export type { BreakerRecord } from './record.ts'
@@ -166,6 +167,10 @@ export class Breaker extends Circuit implements Policy {
       this.settle(permit, !scope.cancelled && judge(error, this.#transient) === 'transient' ? 'failure' : 'neither', now, now - startedAt, error)
       throw error
     }
+  }
+
+  explain(inside: Explanation): Explanation {
+    return around(inside, breakerWords(this.rules), {})
   }
 
   protected changed(change: CircuitChange): void {

@@ -17,7 +17,10 @@ export interface Gate {
    * `'neither'`. A permit of an earlier state changes nothing.
    */
   settle(permit: number, result: BreakerResult, now: number, durationMs: number, error?: unknown): void
-  /** Whether a permit still counts: false after any transition, so a call that waited in a queue asks again. */
+  /**
+   * Whether a permit still counts: false after any transition. A call that waited in a queue then settles it as
+   * `'neither'` and asks again: of a partition's two permits one may still be held, and would keep a trial's place.
+   */
   holds(permit: number): boolean
   /** Whether a call would be let through now. Only looks, never takes a trial. */
   allows(): boolean

@@ -78,6 +78,20 @@ describe('a partition', () => {
     expect(call(fixture, 'a', 'success')).toBe(true)
   })
 
+  it('gets its trial back from a call whose permit above is void, once that is settled', async () => {
+    const fixture = partitions({ each: { trialCalls: 1 } })
+    opened(fixture, 'a')
+    await fixture.env.advance('60s')
+    const gate = fixture.panel.of('a')
+    const permit = gate.acquire(fixture.env.monotonic())
+    fixture.panel.parent?.force('open', { by: 'a', reason: 'b', forMs: 1_000 })
+    expect(gate.holds(permit)).toBe(false)
+    await fixture.env.advance('1s')
+    expect(gate.allows(), 'control: unsettled it keeps the place').toBe(false)
+    gate.settle(permit, 'neither', fixture.env.monotonic(), 0)
+    expect(gate.allows()).toBe(true)
+  })
+
   it('is not changed by results from before it opened', async () => {
     const fixture = partitions()
     const gate = fixture.panel.of('a')

@@ -1,7 +1,7 @@
 /**
  * The options of a breaker, their defaults with sources, and the one place that merges and checks them.
  */
-import { durationMs, type Duration } from '../../core/index.ts'
+import { durationMs, humanDuration, type Duration } from '../../core/index.ts'
 import { refused, wholeNumber } from '../numbers.ts'
 import type { BreakerRules, RateRule } from './machine.ts'
 
@@ -100,4 +100,16 @@ function resolveRate(options: RateOptions, where: string): RateRule {
 export function resolveRatio(ratio: number, where: string): number {
   if (Number.isFinite(ratio) && ratio > 0 && ratio <= 1) return ratio
   throw refused(where, 'a share above 0 and at most 1, such as 0.5', ratio)
+}
+
+/** The rules for a person: `breaker 5 consecutive failures, open for 60 s`. */
+export function breakerWords({ failures, failureRate, slowCallRate, openForMs, shadow }: BreakerRules): string {
+  const share = ({ ratio, withinMs }: RateRule): string => `${String(Math.round(ratio * 100))} % of the calls within ${humanDuration(withinMs)}`
+  const opens = [
+    ...(failures === Number.POSITIVE_INFINITY ? [] : [`${String(failures)} consecutive failures`]),
+    ...(failureRate === undefined ? [] : [`${share(failureRate)} failing`]),
+    ...(slowCallRate === undefined ? [] : [`${share(slowCallRate)} slower than ${humanDuration(slowCallRate.slowerThanMs)}`]),
+  ]
+  const kind = shadow ? 'breaker in shadow mode' : 'breaker'
+  return opens.length === 0 ? `${kind} that never opens by itself` : `${kind} ${opens.join(' or ')}, open for ${humanDuration(openForMs)}`
 }
