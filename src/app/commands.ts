@@ -1,11 +1,11 @@
 /**
- * The operators' commands: what may be asked of flags, breakers, workers, stuck work and alerts, all through one bus.
+ * The operators' commands: what may be asked of flags, breakers, faults, workers, stuck work and alerts, all through one bus.
  *
  * Killing takes a reason and one step. Each command says in one sentence what is true afterwards.
  */
 import { actorName, type Duration, durationMs, HoldfastError, humanDuration, type Json, type Registry } from '../core/index.ts'
 import type { CommandArgs, CommandBus, CommandCall, FlagBoard } from '../control/index.ts'
-import type { Dependency } from '../guard/index.ts'
+import type { Dependency, FaultPlan } from '../guard/index.ts'
 import type { Alerts } from '../observe/index.ts'
 import type { Worker } from '../worker/index.ts'
 import type { WorkItemStatus } from './status.ts'
@@ -13,6 +13,7 @@ import type { WorkItemStatus } from './status.ts'
 export interface CommandTargets {
   readonly board: FlagBoard
   readonly dependencies: Registry<Dependency>
+  readonly faultPlans: Registry<FaultPlan>
   readonly workers: Registry<Worker>
   readonly alerts: Alerts
   /** Answers false when there is no such item any more. */
@@ -21,9 +22,11 @@ export interface CommandTargets {
 
 /** A forced breaker ends by itself: what is forgotten must not hold for ever. */
 const FORCE_DEFAULT: Duration = '1h'
+/** Long enough for a drill; whoever needs more arms again. */
+const ARM_DEFAULT: Duration = '10m'
 
 export function declareCommands(bus: CommandBus, targets: CommandTargets): void {
-  const { board, dependencies, workers, alerts } = targets
+  const { board, dependencies, faultPlans, workers, alerts } = targets
   const flagOf = (name: string): ReturnType<FlagBoard['status']>[number] | undefined => board.status().find(flag => flag.name === name)
 
   bus.declare('flag.set', {
@@ -68,6 +71,24 @@ export function declareCommands(bus: CommandBus, targets: CommandTargets): void 
       const dependency = dependencies.need(target)
       return dependency.release({ by: actorName(actor), reason }) ? `${target} decides by itself again` : `${target} was not forced; nothing changed`
     },
+  })
+  bus.declare('faults.arm', {
+    summary: 'Inject the faults of a plan on purpose, in production too, for a time (10 min unless said, 1 h at most), on this instance',
+    risk: 'mild',
+    preview: name => `${name} breaks calls on purpose, on this instance, until its time is over or it is disarmed`,
+    execute: ({ target, args, actor, reason }) => {
+      const forMs = optionalMs(args, 'for') ?? durationMs(ARM_DEFAULT, 'for')
+      const plan = faultPlans.need(target)
+      plan.arm({ by: actorName(actor), reason, for: `${forMs}ms` })
+      const waits = plan.active ? '' : '; its own switch is off, so nothing is injected until that is on'
+      return `${target} is armed for ${humanDuration(forMs)}${waits}`
+    },
+    undo: target => ({ command: 'faults.disarm', target, args: {} }),
+  })
+  bus.declare('faults.disarm', {
+    summary: 'Inject no faults of a plan any more, until it is armed again',
+    risk: 'mild',
+    execute: ({ target, actor, reason }) => (faultPlans.need(target).disarm({ by: actorName(actor), reason }) ? `${target} injects nothing` : `${target} was off; nothing changed`),
   })
   bus.declare('worker.pause', {
     summary: 'Stop a worker after its current iteration, on this instance',

@@ -4,7 +4,7 @@
 import { type Duration, durationMs, type Env, EventBus, type Kit, realEnv, Registry } from '../core/index.ts'
 import { type Audit, auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk } from '../control/index.ts'
 import { type DurableKit, lease } from '../durable/index.ts'
-import { type Dependency, dependency, type DependencyOptions } from '../guard/index.ts'
+import { type Dependency, dependency, type DependencyOptions, type FaultOptions, type FaultPlan, faults } from '../guard/index.ts'
 import { createHealth, type Health } from '../health/index.ts'
 import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
 import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
@@ -27,6 +27,7 @@ export class CoreParts<Tx> {
   readonly board: FlagBoard
   readonly bus: CommandBus
   readonly dependencies: Registry<Dependency> = new Registry<Dependency>('dependency')
+  readonly faultPlans: Registry<FaultPlan> = new Registry<FaultPlan>('faults')
   readonly limits: Registry<Limit> = new Registry<Limit>('limit')
   readonly workers: Registry<Worker> = new Registry<Worker>('worker')
   readonly items: ItemLedger | undefined
@@ -83,6 +84,11 @@ export class CoreParts<Tx> {
     this.dependencies.add(name, made)
     this.health.follow(name, options.tier)
     return made
+  }
+
+  faults(options: Omit<FaultOptions, 'production'>): FaultPlan {
+    const production = (this.options.environment ?? process.env)['NODE_ENV'] === 'production'
+    return this.faultPlans.add(options.name, faults({ ...options, production }, this.kit))
   }
 
   limit(name: string, options: LimitOptions): Limit {

@@ -54,10 +54,11 @@ class Service<Tx> {
       health: parts.health,
       board: parts.board,
       dependencies: () => parts.dependencies.all(),
+      faultPlans: () => parts.faultPlans.all(),
       workers: () => parts.workers.all(),
       alerts: parts.alerts,
     }
-    declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, workers: parts.workers, alerts: parts.alerts, settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
+    declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, faultPlans: parts.faultPlans, workers: parts.workers, alerts: parts.alerts, settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
     defineGauges(parts.metrics, { ...this.#sources, uptimeMs: () => env.now() - startedAt, work: () => this.#work.last.length, alerts: () => parts.alerts.active().length })
   }
 
@@ -77,6 +78,7 @@ class Service<Tx> {
       },
       flags: declared => parts.flags(declared),
       dependency: (name, given) => parts.dependency(name, given),
+      faults: given => parts.faults(given),
       limit: (name, given) => parts.limit(name, given),
       worker: (name, given) => {
         const made = parts.worker(name, given)

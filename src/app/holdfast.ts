@@ -4,7 +4,7 @@
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
 import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
-import type { Dependency, DependencyOptions } from '../guard/index.ts'
+import type { Dependency, DependencyOptions, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
 import type { Alert, Logger, Runbook, TimelineEntry } from '../observe/index.ts'
@@ -21,7 +21,7 @@ export interface HoldfastOptions {
   readonly version?: string
   /** Time, randomness and outside calls. Default: the real world. */
   readonly env?: Env
-  /** Read for pinned switches (`FEATURE_PAYMENTS_ENABLED`). Default: `process.env`. */
+  /** Read for pinned switches (`FEATURE_PAYMENTS_ENABLED`), and for `NODE_ENV`: in `production` faults are injected only while armed. Default: `process.env`. */
   readonly environment?: Readonly<Record<string, string | undefined>>
   /** Where the last known good switches and the local override file live. Default: none are kept. */
   readonly dataDir?: string
@@ -49,6 +49,17 @@ export interface Holdfast {
   readonly health: Health
   flags<const Names extends string>(declared: { readonly [N in Names]: FlagOptions }): Flags<Names>
   dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name>
+  /**
+   * Faults on purpose for the calls of a dependency (its option `faults`), known to operators by name: in the status, and by the commands
+   * `faults.arm` and `faults.disarm`, which ask who and why and leave an audit row. Where `NODE_ENV` (of `environment`) is `production` nothing is
+   * injected until it is armed, for an hour at most; elsewhere it acts from the beginning. Give a flag as `when`, and that switches it too.
+   * Emits `faults.armed`, `faults.disarmed`, `fault.injected`; while armed there is an alert. Arming ends with the instance.
+   * @throws HF_OPTION_INVALID, HF_NAME_TAKEN
+   * @example
+   * const chaos = hold.faults({ name: 'panel-chaos', rules: [{ rate: 0.2, fault: { error: 503 } }], when: () => flags.chaos.on })
+   * const panel = hold.dependency('panel', { tier: 'degradable', runbook: 'panel-down', faults: chaos })
+   */
+  faults(options: Omit<FaultOptions, 'production'>): FaultPlan
   limit(name: string, options: LimitOptions): Limit
   worker(name: string, options: WorkerOptions): Worker
   /**

@@ -82,10 +82,12 @@ export class Lifecycle<Tx> {
 
   async #drain(reason: string): Promise<void> {
     if (this.#phase === 'stopped') return
-    const { kit, workers } = this.#parts
+    const { kit, workers, faultPlans } = this.#parts
     const begunAt = kit.env.monotonic()
     this.#phase = 'draining'
     kit.events.emit('app.draining', { reason })
+    // What is in flight is to end well; and an armed plan ends with its instance.
+    for (const plan of faultPlans.all()) if (plan.snapshot().state === 'armed') plan.disarm({ by: 'stop', reason })
     const parts: readonly (() => Promise<number>)[] = [
       // Its own end releases what it has opened; that it failed was told to whoever started.
       () => this.#starting?.then(() => 0, () => 0) ?? Promise.resolve(0),

@@ -3,12 +3,12 @@
  */
 import type { FlagBoard } from '../control/index.ts'
 import type { Env } from '../core/index.ts'
-import type { Dependency } from '../guard/index.ts'
+import type { Dependency, DependencySnapshot, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Alerts } from '../observe/index.ts'
 import type { Durability } from '../store/index.ts'
 import type { Worker } from '../worker/index.ts'
-import type { AlertStatus, ComponentStatus, DependencyStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from './status.ts'
+import type { AlertStatus, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from './status.ts'
 import { verdictOf } from './verdict.ts'
 
 export interface StatusSources {
@@ -22,17 +22,21 @@ export interface StatusSources {
   readonly health: Health
   readonly board: FlagBoard
   readonly dependencies: () => readonly Dependency[]
+  readonly faultPlans: () => readonly FaultPlan[]
   readonly workers: () => readonly Worker[]
   readonly alerts: Alerts
 }
 
 export const STORE_COMPONENT = 'store'
+/** Partitions that are named on the page. */
+const PARTITIONS_SHOWN = 5
 
 export function statusOf(sources: StatusSources, work: readonly WorkItemStatus[]): Status {
   const report = sources.health.report()
   const phase = sources.phase()
   const components: readonly ComponentStatus[] = report.components.map(({ name, tier, state, reason, since, responseMs }) => ({ name, tier, state, reason, since, ...(responseMs === undefined ? {} : { responseMs }) }))
   const dependencies = sources.dependencies().map(dependencyStatus)
+  const faults = sources.faultPlans().map(faultsStatus)
   const flags = sources.board.status().map(flagStatus)
   const at = sources.env.now()
   return {
@@ -42,7 +46,7 @@ export function statusOf(sources: StatusSources, work: readonly WorkItemStatus[]
     at,
     startedAt: sources.startedAt,
     phase,
-    verdict: verdictOf({ phase, state: report.state, since: report.since, at, components, dependencies, flags, work }),
+    verdict: verdictOf({ phase, state: report.state, since: report.since, at, components, dependencies, faults, flags, work }),
     store: {
       name: sources.store?.name ?? 'none',
       state: sources.store === undefined ? 'not-configured' : (sources.health.component(STORE_COMPONENT)?.state ?? 'healthy'),
@@ -50,6 +54,7 @@ export function statusOf(sources: StatusSources, work: readonly WorkItemStatus[]
     },
     components,
     dependencies,
+    faults,
     workers: sources.workers().map(workerStatus),
     flags,
     work,
@@ -65,14 +70,29 @@ export function outlives(durability: Durability): string {
 }
 
 function dependencyStatus(dependency: Dependency): DependencyStatus {
-  const { name, tier, runbook, state, since, retryAfterMs, forced, inFlight, queued, abandoned, counters, lastError, latency } = dependency.snapshot()
+  const { name, tier, runbook, state, since, retryAfterMs, ramp, shadow, partitions, forced, limit, inFlight, queued, abandoned, counters, lastError, latency } = dependency.snapshot()
   return {
-    name, tier, runbook, breaker: state, since, inFlight, queued, abandoned,
-    calls: counters.calls, failures: counters.failures, refusals: counters.refusals,
+    name, tier, runbook, breaker: state, since, limit, inFlight, queued, abandoned, ...counters,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(ramp === undefined ? {} : { ramp }),
+    ...(shadow === undefined ? {} : { shadow }),
+    ...(partitions === undefined ? {} : { partitions: partitionsStatus(partitions) }),
     ...(latency === undefined ? {} : { p50Ms: Math.round(latency.p50Ms), p95Ms: Math.round(latency.p95Ms) }),
     ...(lastError === undefined ? {} : { lastError }),
     ...(forced === undefined ? {} : { forced: { by: forced.by, reason: forced.reason, ...(forced.until === undefined ? {} : { until: forced.until }) } }),
+  }
+}
+
+function partitionsStatus({ size, notClosed, partitions }: NonNullable<DependencySnapshot['partitions']>): NonNullable<DependencyStatus['partitions']> {
+  return { size, notClosed, first: partitions.slice(0, PARTITIONS_SHOWN).map(({ partition, state, retryAfterMs }) => ({ partition, state, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) })) }
+}
+
+function faultsStatus(plan: FaultPlan): FaultsStatus {
+  const { name, state, active, production, armed, injected, whenFailed } = plan.snapshot()
+  return {
+    name, state, active, production, injected: Object.values(injected).reduce((sum, count) => sum + count, 0),
+    ...(armed === undefined ? {} : { armed }),
+    ...(whenFailed === undefined ? {} : { trouble: whenFailed }),
   }
 }
 

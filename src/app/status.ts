@@ -17,6 +17,8 @@ export interface Status {
   readonly store: { readonly name: string; readonly state: ComponentState; readonly outlives: string }
   readonly components: readonly ComponentStatus[]
   readonly dependencies: readonly DependencyStatus[]
+  /** Faults on purpose, by plan. */
+  readonly faults: readonly FaultsStatus[]
   readonly workers: readonly WorkerStatus[]
   readonly flags: readonly FlagStatus[]
   readonly work: readonly WorkItemStatus[]
@@ -45,17 +47,45 @@ export interface DependencyStatus {
   readonly breaker: BreakerState
   readonly since: number
   readonly retryAfterMs?: number
+  /** The share of calls that pass while admission grows after closing; absent when all do. */
+  readonly ramp?: number
+  /** What a breaker that only watches would be doing. */
+  readonly shadow?: { readonly state: BreakerState; readonly since: number; readonly wouldHaveRefused: number }
+  /** Breakers by host, tenant or shard. `first`: at most five of those that are not closed, the least recently used first. */
+  readonly partitions?: { readonly size: number; readonly notClosed: number; readonly first: readonly { readonly partition: string; readonly state: BreakerState; readonly retryAfterMs?: number }[] }
+  /** Calls at once, now; under an adaptive limit it moves. */
+  readonly limit: number
   readonly inFlight: number
   readonly queued: number
   readonly abandoned: number
+  /** These count since the start of this instance. */
   readonly calls: number
   readonly failures: number
   readonly refusals: number
+  readonly retries: number
+  /** Repetitions and hedges that the retry budget did not allow. */
+  readonly retriesSuppressed: number
+  readonly hedges: number
+  readonly timeouts: number
   readonly p50Ms?: number
   readonly p95Ms?: number
   readonly lastError?: { readonly message: string; readonly at: number }
   readonly forced?: { readonly by: string; readonly reason: string; readonly until?: number }
   readonly runbook: string
+}
+
+export interface FaultsStatus {
+  readonly name: string
+  /** `on`: outside production; `armed`: until `armed.until`; `off`: until somebody arms it. */
+  readonly state: 'on' | 'armed' | 'off'
+  /** Whether calls may get a fault now: on or armed, and its own switch agrees. */
+  readonly active: boolean
+  readonly production: boolean
+  /** Faults since the start of this instance. */
+  readonly injected: number
+  readonly armed?: { readonly by: string; readonly reason: string; readonly until: number }
+  /** Why its own switch could not be asked. */
+  readonly trouble?: string
 }
 
 export interface WorkerStatus {

@@ -5,7 +5,7 @@
  * thing to look at first.
  */
 import { humanDuration, type SystemState } from '../core/index.ts'
-import type { ComponentStatus, DependencyStatus, FlagStatus, Status, Verdict, WorkItemStatus } from './status.ts'
+import type { ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, Status, Verdict, WorkItemStatus } from './status.ts'
 
 export interface VerdictFacts {
   readonly phase: Status['phase']
@@ -14,6 +14,7 @@ export interface VerdictFacts {
   readonly at: number
   readonly components: readonly ComponentStatus[]
   readonly dependencies: readonly DependencyStatus[]
+  readonly faults: readonly FaultsStatus[]
   readonly flags: readonly FlagStatus[]
   readonly work: readonly WorkItemStatus[]
 }
@@ -26,14 +27,19 @@ function sentenceOf(facts: VerdictFacts): string {
   if (facts.phase === 'starting') return 'Starting: not ready for work yet.'
   if (facts.phase === 'draining') return 'Draining: no new work is taken, what was begun is being finished.'
   if (facts.phase === 'stopped') return 'Stopped.'
-  const parts = [headline(facts), ...troubles(facts), ...switches(facts.flags), people(facts.work)]
+  const parts = [headline(facts), ...onPurpose(facts), ...troubles(facts), ...switches(facts.flags), people(facts.work)]
   return parts.filter(part => part !== '').join(' ')
 }
 
 function headline(facts: VerdictFacts): string {
-  if (facts.state === 'healthy') return facts.work.length === 0 && facts.flags.every(flag => flag.on) ? 'All is well.' : 'Everything answers.'
+  if (facts.state === 'healthy') return facts.work.length === 0 && facts.flags.every(flag => flag.on) && onPurpose(facts).length === 0 ? 'All is well.' : 'Everything answers.'
   const word = facts.state === 'degraded' ? 'Degraded' : 'Unavailable'
   return `${word} for ${humanDuration(Math.max(0, facts.at - facts.since))}.`
+}
+
+/** Said first: what follows may be no trouble at all. */
+function onPurpose({ faults, at }: VerdictFacts): string[] {
+  return faults.flatMap(({ name, active, armed }) => (active && armed !== undefined ? [`${name} breaks calls on purpose for ${humanDuration(Math.max(0, armed.until - at))} more (${armed.by}: ${armed.reason}).`] : []))
 }
 
 function troubles(facts: VerdictFacts): string[] {

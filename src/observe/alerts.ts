@@ -46,6 +46,9 @@ export const ALERT_RULES: readonly AlertRule[] = Object.freeze([
   rule('incoming-parked', 'inbox.failed', data => (data.parked ? { key: `${data.source} ${data.id}`, severity: 'page', summary: `${data.source} ${data.id} cannot be handled: ${data.message}` } : undefined)),
   rule('outcome-unknown', 'outbox.parked', data => (data.state === 'unknown' ? { key: data.onceKey, severity: 'warning', summary: `nobody knows whether ${data.topic} ${data.onceKey} was sent: ${data.message}` } : undefined)),
   rule('saga-needs-human', 'saga.finished', data => (data.outcome === 'needs-human' ? { key: `${data.saga} ${data.id}`, severity: 'page', summary: `${data.saga} ${data.id} can neither be finished nor undone: ${data.reason}`, runbook: data.runbook } : undefined)),
+  // Whoever is woken by what the faults do must read that it is on purpose. (`retry.nested` is a defect of the program and nobody's incident: its log line is enough.)
+  rule('faults-armed', 'faults.armed', data => ({ key: data.faults, severity: 'warning', summary: `${data.faults} breaks calls on purpose, by ${data.by}: ${data.reason}` })),
+  rule('faults-armed', 'faults.disarmed', data => ({ key: data.faults, recovered: true })),
   rule('fact', 'app.fact', data => (data.severity === 'attention' ? { key: `${data.fact} ${data.key ?? ''}`.trim(), severity: 'page', summary: data.message, runbook: data.runbook } : undefined)),
 ])
 

@@ -6,7 +6,7 @@
 import type { AuditRow, Holdfast, NamedRunbook, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
 
 /** One line of the timeline. A line that repeats comes again under its id with a raised count. */
 export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]

@@ -147,7 +147,7 @@ function carryOut(fake: FakeHoldfast, name: string, { target, args = {}, actor, 
 function healthyModel(now: number, instance: string): FakeHoldfast['model'] {
   const startedAt = now - 26 * MINUTE
   const dependency = (name: string, runbook: string, figures: { readonly calls: number; readonly p50Ms: number; readonly p95Ms: number }): Changing<DependencyStatus> => ({
-    name, tier: 'degradable', breaker: 'closed', since: startedAt, inFlight: 0, queued: 0, abandoned: 0, failures: 0, refusals: 0, runbook, ...figures,
+    name, tier: 'degradable', breaker: 'closed', since: startedAt, limit: 20, inFlight: 0, queued: 0, abandoned: 0, failures: 0, refusals: 0, retries: 0, retriesSuppressed: 0, hedges: 0, timeouts: 0, runbook, ...figures,
   })
   const worker = (name: string, afterMs: number): Changing<WorkerStatus> => ({
     name, state: 'idle', lastOutcome: 'ok', lastRunAt: now - 20_000, lastSuccessAt: now - 20_000, nextRunAt: now + afterMs, consecutiveFailures: 0, leader: true, parked: 0, runbook: `${name}-stuck`,
@@ -167,6 +167,7 @@ function healthyModel(now: number, instance: string): FakeHoldfast['model'] {
       dependency('vpn-panel', 'vpn-panel-down', { calls: 96, p50Ms: 34, p95Ms: 120 }),
       dependency('crypto-pay', 'crypto-pay-down', { calls: 58, p50Ms: 41, p95Ms: 140 }),
     ],
+    faults: [],
     workers: [worker('activation', 280_000), worker('expiry', 40_000), worker('crypto-watcher', 12_000), worker('crypto-reconciler', 190_000)],
     flags: [
       flag('payments', 'Customers are told that payments are paused; nobody is charged'),
