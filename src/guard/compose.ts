@@ -7,6 +7,7 @@
 import { humanDuration, type Effect } from '../core/index.ts'
 import { Deadline } from './deadline.ts'
 import { BARE_CALL, type Explanation } from './explain.ts'
+import type { Fallback } from './fallback.ts'
 import { refused } from './numbers.ts'
 import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Work } from './policy.ts'
 import { leastWaitsMs } from './retry/backoff.ts'
@@ -15,10 +16,13 @@ import { Timeout } from './timeout.ts'
 
 type Kind = Policy['kind']
 /** Where something repeats, the effect has to be said. */
-type ComposedOptions<Policies extends readonly Policy[]> = Extract<Policies[number]['kind'], 'retry' | 'hedge'> extends never ? [options?: RunOptions] : [options: RunOptions & { readonly effect: Effect }]
+type ComposedOptions<Policies extends readonly Policy<unknown>[]> = Extract<Policies[number]['kind'], 'retry' | 'hedge'> extends never ? [options?: RunOptions] : [options: RunOptions & { readonly effect: Effect }]
 
-export interface Composition<Policies extends readonly Policy[] = readonly Policy[]> {
-  run<T>(work: Work<T>, ...options: ComposedOptions<Policies>): Promise<T>
+/** What a fallback among them may answer. */
+type FallenBack<P> = P extends Fallback<infer F> ? F : never
+
+export interface Composition<Policies extends readonly Policy<unknown>[] = readonly Policy[]> {
+  run<T>(work: Work<T>, ...options: ComposedOptions<Policies>): Promise<T | FallenBack<Policies[number]>>
   /** What a run costs at worst: latency, attempts, load on the other side, work that is held. */
   explain(): Explanation
 }
@@ -45,8 +49,9 @@ const KNOWN_BAD: readonly KnownBad[] = [
  * @throws HF_OPTION_INVALID: nothing to compose, a kind twice, an order that cannot work, a timeout longer than the
  *   deadline, waits between attempts that the deadline has no room for.
  */
-export function compose<const Policies extends readonly Policy[]>(policies: Policies, kit: GuardKit = defaultKit()): Composition<Policies> {
-  const [outermost, ...rest] = policies
+export function compose<const Policies extends readonly Policy<unknown>[]>(policies: Policies, kit: GuardKit = defaultKit()): Composition<Policies> {
+  // Only the outermost can be a fallback, so all others answer what the work does.
+  const [outermost, ...rest] = policies as readonly [Policy<FallenBack<Policies[number]>>?, ...Policy[]]
   if (outermost === undefined) throw refused('compose', 'at least one policy', 'none')
   checkOrder(policies)
   checkTimes(policies)
@@ -59,11 +64,11 @@ export function compose<const Policies extends readonly Policy[]>(policies: Poli
   )
   return {
     run: (work, ...[options]) => policyRun(outermost, kit.env, inner(work), options),
-    explain: () => policies.reduceRight<Explanation>((inside, policy) => policy.explain?.(inside) ?? inside, BARE_CALL),
+    explain: () => policies.reduceRight<Explanation>((inside, policy) => policy.explain(inside), BARE_CALL),
   }
 }
 
-function checkOrder(policies: readonly Policy[]): void {
+function checkOrder(policies: readonly Policy<unknown>[]): void {
   const kinds = policies.map(policy => policy.kind)
   const order = kinds.join(' > ')
   for (const [index, kind] of kinds.entries()) {
@@ -76,7 +81,7 @@ function checkOrder(policies: readonly Policy[]): void {
   }
 }
 
-function checkTimes(policies: readonly Policy[]): void {
+function checkTimes(policies: readonly Policy<unknown>[]): void {
   const deadline = policies.find(policy => policy instanceof Deadline)
   if (deadline === undefined) return
   for (const policy of policies) {

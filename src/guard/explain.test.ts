@@ -18,7 +18,7 @@ describe('what a call costs at worst', () => {
     expect(explanation.order.map(layer => layer.split(' ')[0])).toEqual(['deadline', 'retry', 'breaker', 'concurrency', 'timeout', 'call'])
     expect(explanation.words.slice(1)).toEqual([
       'A caller waits at most 10 s.',
-      'The work is begun up to 3 times for one call; at most 1.2 calls for one of ours in an outage that lasts, or 10 repetitions a second where that is more.',
+      'The work is begun up to 3 times for one call; at most 1.2 calls for one of ours in an outage that lasts, and 10 more a second.',
       'At most 20 pieces of work are held at once; up to 20 callers wait for their turn.',
       'Beware: when every attempt takes as long as it may, 2 of 3 attempts fit into the deadline of 10 s.',
     ])
@@ -26,7 +26,7 @@ describe('what a call costs at worst', () => {
 
   it('counts hedges, and what the rate limit lets wait', () => {
     const explanation = explained({ deadline: '30s', timeout: '1s', retry: { attempts: 2 }, hedge: { after: '200ms' }, rateLimit: { limit: 10, per: '1s', maxWait: '2s' } })
-    expect(explanation).toMatchObject({ attempts: 4, waiting: 120 })
+    expect(explanation).toMatchObject({ attempts: 4, waiting: 121 })
     expect(explanation.order.map(layer => layer.split(' ')[0])).toEqual(['deadline', 'retry', 'hedge', 'breaker', 'rate', 'concurrency', 'timeout', 'call'])
   })
 

@@ -77,8 +77,9 @@ export function hedged(inside: Explanation, extra: number, after: string, delayM
   })
 }
 
-export function queued(inside: Explanation, limit: string, most: number, queue: number): Explanation {
-  const rounds = Math.ceil(queue / most)
+/** `least` and `most` pieces of work at once: they differ under an adaptive limit, which may be at its least when it matters. */
+export function queued(inside: Explanation, limit: string, { least, most, queue }: { readonly least: number; readonly most: number; readonly queue: number }): Explanation {
+  const rounds = Math.ceil(queue / least)
   return around(inside, `concurrency limit ${limit}, queue ${String(queue)}`, {
     worstCaseMs: inside.worstCaseMs === undefined ? undefined : inside.worstCaseMs * (1 + rounds), inFlight: Math.min(inside.inFlight ?? most, most), waiting: inside.waiting + queue,
   })
@@ -106,7 +107,7 @@ function budgetWords(budget: RetryBudget): string {
 
 function worded(sum: Sum): Explanation {
   const { worstCaseMs, attempts, amplification: { factor, plusPerSecond }, inFlight, waiting } = sum
-  const load = attempts === 1 ? 'never more than one call for one of ours' : `at most ${String(Math.round(factor * 100) / 100)} calls for one of ours in an outage that lasts${plusPerSecond === 0 ? '' : `, or ${String(plusPerSecond)} repetitions a second where that is more`}`
+  const load = attempts === 1 ? 'never more than one call for one of ours' : `at most ${String(Math.round(factor * 100) / 100)} calls for one of ours in an outage that lasts${plusPerSecond === 0 ? '' : `, and ${String(plusPerSecond)} more a second`}`
   return {
     ...sum,
     words: [

@@ -170,7 +170,7 @@ function reasonOf(error: unknown): RefusalReason {
 }
 
 /** A policy whose run may answer with something else than its work does. */
-export class Fallback<F> {
+export class Fallback<F> implements Policy<F> {
   readonly kind = 'fallback'
   readonly name: string
   readonly #options: FallbackOptions<F>
@@ -185,7 +185,7 @@ export class Fallback<F> {
 
   /** The value of `work`, or the fallback's. What does not fall back passes unchanged. */
   run<T>(work: Work<T>, options?: RunOptions): Promise<T | F> {
-    return policyRun(this as unknown as Policy, this.#kit.env, work as Work<T | F>, options)
+    return policyRun(this, this.#kit.env, work, options)
   }
 
   async within<T>(scope: Scope, work: Work<T>): Promise<T | F> {

@@ -94,7 +94,7 @@ describe('policies composed by hand', () => {
         const runs: Promise<unknown>[] = []
         for (let index = 0; index < 1_000; index += 1) {
           const slow = index % 100 === 0
-          runs.push(composition.run(({ signal }) => (slow ? env.sleep(batch % 2 === 0 ? 10_000 : 300, signal) : Promise.resolve(1)), { ...READ, signal: shutdown.signal }).catch(() => undefined))
+          runs.push(composition.run(({ signal }) => (slow ? env.sleep(batch % 2 === 0 ? 10_000 : 300, signal) : Promise.resolve()), { ...READ, signal: shutdown.signal }).catch(() => undefined))
         }
         expect(getEventListeners(shutdown.signal, 'abort').length).toBeLessThanOrEqual(1)
         await env.advance('6s')

@@ -19,14 +19,14 @@ const NOT_INSIDE: Readonly<Record<Kind, readonly Kind[]>> = {
 }
 const TRANSIENT = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
 
-interface World { readonly env: SimulatedEnv; readonly kit: GuardKit; readonly limit: ReturnType<typeof concurrencyLimit>; readonly guard: ReturnType<typeof breaker>; readonly make: (kind: Kind) => Policy }
+interface World { readonly env: SimulatedEnv; readonly kit: GuardKit; readonly limit: ReturnType<typeof concurrencyLimit>; readonly guard: ReturnType<typeof breaker>; readonly make: (kind: Kind) => Policy<unknown> }
 
 function world(): World {
   const env = simulatedEnv({ seed: 8 })
   const kit = { env, events: new EventBus(env) }
   const limit = concurrencyLimit('panel', { limit: 1, queue: 1 }, kit)
   const guard = breaker('panel', { failures: 3 }, kit)
-  const make = (kind: Kind): Policy => {
+  const make = (kind: Kind): Policy<unknown> => {
     switch (kind) {
       case 'fallback':
         return fallback('panel', { value: 'instead' }, kit)

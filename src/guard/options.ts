@@ -2,11 +2,11 @@
  * The options of a dependency, their defaults, and the one place that merges and checks them.
  */
 import { checkName, durationMs, humanDuration, type Duration, type Tier } from '../core/index.ts'
-import { resolveBreaker, type BreakerOptions } from './breaker/breaker.ts'
+import { breakerWords, resolveBreaker, type BreakerOptions } from './breaker/rules.ts'
 import { resolvePartitions, type BreakerPartitionsOptions, type BreakerPartitionsRules, type ParentBreakerOptions } from './breaker/partitions.ts'
 import type { BreakerRules } from './breaker/machine.ts'
-import { resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency/limit.ts'
-import { around, BARE_CALL, bounded, hedged, paced, queued, repeated, type Explanation } from './explain.ts'
+import { explainConcurrency, resolveConcurrency, type ConcurrencyOptions, type ConcurrencyRules } from './concurrency/limit.ts'
+import { around, BARE_CALL, bounded, hedged, paced, repeated, type Explanation } from './explain.ts'
 import type { FaultPlan } from './faults.ts'
 import { hedgeWords, resolveHedge, type HedgeOptions, type HedgeRules } from './hedge.ts'
 import { refused } from './numbers.ts'
@@ -99,15 +99,11 @@ function resolveDependencyPartitions(options: PartitionOptions, each: BreakerOpt
 
 /** The pipeline of these rules, from the call outwards. */
 export function explainDependency(rules: DependencyRules, budget: RetryBudget): Explanation {
-  const { deadlineMs, timeoutMs, retry, hedge, breaker, rateLimit, concurrency: { limit, queue } } = rules
+  const { deadlineMs, timeoutMs, retry, hedge, breaker, partitions, rateLimit, concurrency } = rules
   let sum = bounded(BARE_CALL, 'timeout', timeoutMs)
-  sum = queued(sum, String(limit), limit, queue)
+  sum = explainConcurrency(sum, concurrency)
   if (rateLimit !== undefined) sum = paced(sum, rateLimit)
-  sum = around(sum, breakerWords(breaker), {})
+  sum = around(sum, partitions === undefined ? breakerWords(breaker) : `one for each of ${String(partitions.max)} partitions at most: ${breakerWords(partitions.each)}`, {})
   if (hedge !== undefined) sum = hedged(sum, hedge.extra, hedgeWords(hedge), hedge.maxMs, budget)
   return bounded(repeated(sum, retry, budget), 'deadline', deadlineMs)
-}
-
-function breakerWords({ failures, openForMs }: BreakerRules): string {
-  return failures === Number.POSITIVE_INFINITY ? 'breaker that never opens by itself' : `breaker ${String(failures)} failures, open for ${humanDuration(openForMs)}`
 }

@@ -116,6 +116,8 @@ describe('a dependency with a rate limit', () => {
     const refused = await panel.try('send', READ, () => 1)
     expect(refused).toMatchObject({ ok: false, reason: 'rate-limited', retryAfterMs: 1_000 })
     await expect(panel.call('send', READ, () => 1)).rejects.toMatchObject({ code: 'HF_RATE_LIMITED', failure: 'dependency_error', context: { policy: 'rate-limit' } })
+    // Who has less time left has to come later.
+    await expect(panel.try('send', { ...READ, deadline: '1s' }, () => 1)).resolves.toMatchObject({ ok: false, retryAfterMs: 2_001 })
     await w.env.advance('2s')
     await Promise.all(calls)
     expect(begun).toEqual([0, 1_000, 2_000])

@@ -98,7 +98,7 @@ export class Pipeline {
     } else checkOnce(this.name, operation, options)
     if (context.attempts !== undefined && retry.attempts > 1) announceNesting(events, context, this.name, operation, retry.attempts)
     this.counters.calls += 1
-    if (hasLeft(caller)) return this.#refuse(operation, 'cancelled', undefined, asOutcome, gate)
+    if (hasLeft(caller)) return this.#refuse(operation, 'cancelled', undefined, asOutcome, options)
     this.budget.deposit(startedAt)
 
     let now = startedAt
@@ -106,13 +106,13 @@ export class Pipeline {
     let last: Failure | undefined
     for (let number = 1; ; number += 1) {
       // A timer that was late may have let the deadline pass during the wait.
-      if (now >= deadlineAt) return this.#refuse(operation, 'deadline', last, asOutcome, gate)
+      if (now >= deadlineAt) return this.#refuse(operation, 'deadline', last, asOutcome, options)
       let permit = gate.acquire(now)
-      if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome, gate)
+      if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome, options)
       const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
       if (!hasTurn || !this.slots.tryTake(options.priority)) {
         const admission = await this.#queueUp(gate, permit, hasTurn, options.priority, deadlineAt, caller)
-        if (typeof admission === 'string') return this.#refuse(operation, admission, last, asOutcome, gate)
+        if (typeof admission === 'string') return this.#refuse(operation, admission, last, asOutcome, options)
         permit = admission
         now = env.monotonic()
       }
@@ -140,7 +140,7 @@ export class Pipeline {
       }
       if (attempt.ending === 'cancelled') {
         gate.settle(permit, 'neither', now, now - begunAt)
-        return this.#refuse(operation, 'cancelled', last, asOutcome, gate)
+        return this.#refuse(operation, 'cancelled', last, asOutcome, options)
       }
 
       const failure = this.#failed(attempt, last)
@@ -152,12 +152,12 @@ export class Pipeline {
       // The order matters: only a repetition that would be made takes from the budget.
       const repeats = waitMs !== undefined && now + waitMs < deadlineAt && gate.allows() && this.#mayRepeat(now)
       this.#announce(operation, failure, repeats ? waitMs : undefined)
-      if (!repeats) return this.#giveUp(operation, failure, asOutcome, gate)
+      if (!repeats) return this.#giveUp(operation, failure, asOutcome, options)
 
       this.counters.retries += 1
       const pause = new Pause()
       await waitFor(pause, pause.start(env, waitMs), caller)
-      if (pause.cancelled || hasLeft(caller)) return this.#refuse(operation, 'cancelled', last, asOutcome, gate)
+      if (pause.cancelled || hasLeft(caller)) return this.#refuse(operation, 'cancelled', last, asOutcome, options)
       key = attempt.keySeen ?? key
       now = env.monotonic()
     }
@@ -300,17 +300,17 @@ export class Pipeline {
   }
 
   /** The call failed for good: what the caller gets. */
-  #giveUp(operation: string, failure: Failure, asOutcome: boolean, gate: Gate): Refusal {
+  #giveUp(operation: string, failure: Failure, asOutcome: boolean, { partition }: CallOptions): Refusal {
     this.counters.failures += 1
     const error = borderError(this.name, operation, failure, undefined)
     if (!asOutcome) throw error
-    return refusal(isHoldfastError(error) && error.code === 'HF_DEADLINE' ? 'deadline' : 'failed', error.message, failure.retryAfterMs ?? gate.retryAfterMs, error)
+    return refusal(isHoldfastError(error) && error.code === 'HF_DEADLINE' ? 'deadline' : 'failed', error.message, failure.retryAfterMs ?? this.gateOf(partition).retryAfterMs, error)
   }
 
   /** The call was not made (again). Where an attempt failed before, that failure is the news, unless the caller left. */
-  #refuse(operation: string, reason: Refused, last: Failure | undefined, asOutcome: boolean, gate: Gate): Refusal {
+  #refuse(operation: string, reason: Refused, last: Failure | undefined, asOutcome: boolean, options: CallOptions): Refusal {
     this.counters.refusals += 1
-    const waitMs = reason === 'breaker-open' ? gate.retryAfterMs : reason === 'rate-limited' ? this.#rate?.retryAfterMs(this.#rules.deadlineMs, this.#kit.env.monotonic()) : undefined
+    const waitMs = this.#waitMs(reason, options)
     this.#kit.events.emit('call.refused', { dependency: this.name, operation, reason, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
     if (last !== undefined && reason !== 'cancelled') {
       this.counters.failures += 1
@@ -318,13 +318,20 @@ export class Pipeline {
       if (!asOutcome) throw error
       return refusal('failed', error.message, error.retryAfterMs, error)
     }
-    const message = this.#refusalMessage(operation, reason, waitMs, gate)
+    const message = this.#refusalMessage(operation, reason, waitMs, options)
     if (asOutcome) return refusal(reason, message, waitMs)
     throw refusalError(this.name, operation, { reason, message, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
   }
 
-  #refusalMessage(operation: string, reason: Refused, waitMs: number | undefined, gate: Gate): string {
-    if (reason === 'breaker-open') return gate.refusal
+  /** After how long the same call would be made, as far as anybody can know. */
+  #waitMs(reason: Refused, { partition, deadline }: CallOptions): number | undefined {
+    if (reason === 'breaker-open') return this.gateOf(partition).retryAfterMs
+    if (reason !== 'rate-limited') return undefined
+    return this.#rate?.retryAfterMs(deadline === undefined ? this.#rules.deadlineMs : this.#deadlineMs(deadline), this.#kit.env.monotonic())
+  }
+
+  #refusalMessage(operation: string, reason: Refused, waitMs: number | undefined, { partition }: CallOptions): string {
+    if (reason === 'breaker-open') return this.gateOf(partition).refusal
     if (reason === 'rate-limited') return this.#rate === undefined ? reason : rateLimitedMessage(this.name, this.#rate.rules, waitMs ?? 0)
     return `${this.name} ${operation}: ${reasonText(reason, this.slots)}`
   }

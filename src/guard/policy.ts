@@ -56,30 +56,31 @@ export interface RepeatableRun extends RunOptions {
   readonly effect: 'read' | 'idempotent'
 }
 
-export interface Policy {
+/** `F` is what a fallback may answer in place of the work; other policies answer what the work does. */
+export interface Policy<F = never> {
   readonly kind: 'fallback' | 'deadline' | 'retry' | 'hedge' | 'breaker' | 'rate-limit' | 'concurrency-limit' | 'timeout'
-  run<T>(work: Work<T>, options?: RunOptions): Promise<T>
-  within<T>(scope: Scope, work: Work<T>): Promise<T>
+  run<T>(work: Work<T>, options?: RunOptions): Promise<T | F>
+  within<T>(scope: Scope, work: Work<T>): Promise<T | F>
   /** What it makes of the worst case of what is inside. */
-  explain?(inside: Explanation): Explanation
+  explain(inside: Explanation): Explanation
 }
 
 /** With a caller's signal the run ends when it aborts, whatever the policy is and whether or not the work obeys. */
-export function policyRun<T>(policy: Policy, env: Env, work: Work<T>, options?: RunOptions): Promise<T> {
+export function policyRun<T, F = never>(policy: Policy<F>, env: Env, work: Work<T>, options?: RunOptions): Promise<T | F> {
   const scope = new RootScope(env, options)
   return options?.signal === undefined ? policy.within(scope, work) : untilAborted(policy, env, scope, work)
 }
 
-async function untilAborted<T>(policy: Policy, env: Env, scope: Scope, work: Work<T>): Promise<T> {
+async function untilAborted<T, F>(policy: Policy<F>, env: Env, scope: Scope, work: Work<T>): Promise<T | F> {
   if (scope.ended) throw cancelledError(scope, policy.kind)
-  const attempt = new RunningAttempt<T>(1, undefined, 'deadline', env, timerQueue(env), NOBODY)
+  const attempt = new RunningAttempt<T | F>(1, undefined, 'deadline', env, timerQueue(env), NOBODY)
   const pending = attempt.start(() => policy.within(scope, work), Number.POSITIVE_INFINITY, 0)
   if (pending !== undefined) {
     scope.watch(attempt)
     await pending
     scope.unwatch(attempt)
   }
-  if (attempt.ending === 'value') return attempt.value as T
+  if (attempt.ending === 'value') return attempt.value as T | F
   if (attempt.ending === 'threw') throw attempt.error
   throw cancelledError(scope, policy.kind)
 }
@@ -211,11 +212,6 @@ export class InnerScope implements Scope {
     if (this.#attempt === undefined) this.#outer.unwatch(watcher)
     else this.#attempt.unwatch(watcher)
   }
-}
-
-/** `new InnerScope`, as the function that policies call. */
-export function innerScope(outer: Scope, change: ScopeChange): Scope {
-  return new InnerScope(outer, change)
 }
 
 /** Tells the policies around that an attempt's work runs on, until it is over. */

@@ -8,7 +8,7 @@ import { checkName, durationMs, HoldfastError, type Duration, type Env } from '.
 import { judge } from '../classify.ts'
 import { queued, type Explanation } from '../explain.ts'
 import { refused, wholeNumber } from '../numbers.ts'
-import { defaultKit, errorContext, innerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
+import { defaultKit, errorContext, InnerScope, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
 import { resolveAdaptive, type AdaptiveOptions } from './adaptive.ts'
 import { Slots, type ConcurrencyRules } from './slots.ts'
 
@@ -116,7 +116,7 @@ export class ConcurrencyLimit implements Policy {
     }
     let result: 'success' | 'failure' | 'neither' = 'success'
     try {
-      return await work(innerScope(scope, { runsOn }))
+      return await work(new InnerScope(scope, { runsOn }))
     } catch (error) {
       result = judge(error) === 'transient' ? 'failure' : 'neither'
       throw error
@@ -132,8 +132,7 @@ export class ConcurrencyLimit implements Policy {
   }
 
   explain(inside: Explanation): Explanation {
-    const { limit, queue, adaptive } = this.#slots.rules
-    return queued(inside, limitWords(this.#slots.rules), adaptive?.max ?? limit, queue)
+    return explainConcurrency(inside, this.#slots.rules)
   }
 
   #refusal(scope: Scope, reason: 'overloaded' | 'deadline' | 'cancelled'): HoldfastError {
@@ -145,6 +144,12 @@ export class ConcurrencyLimit implements Policy {
 /** The limit for a person: `20`, `1 to 200 (adaptive)`. */
 export function limitWords({ limit, adaptive }: ConcurrencyRules): string {
   return adaptive === undefined ? String(limit) : `${String(adaptive.min)} to ${String(adaptive.max)} (adaptive)`
+}
+
+/** What a limit makes of the worst case of what is inside. */
+export function explainConcurrency(inside: Explanation, rules: ConcurrencyRules): Explanation {
+  const { limit, adaptive, queue } = rules
+  return queued(inside, limitWords(rules), { least: adaptive?.min ?? limit, most: adaptive?.max ?? limit, queue })
 }
 
 export function reasonText(reason: 'overloaded' | 'deadline' | 'cancelled', slots: Slots): string {
