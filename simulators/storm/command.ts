@@ -70,7 +70,7 @@ export async function storm(args: readonly string[], output: Output): Promise<nu
     return 2
   }
   const scenario = settings.real ? scaledDown(settings.scenario) : settings.scenario
-  output.say(`${scenarioText(scenario)}${settings.real ? ', in real time with real processes' : ''}\n`)
+  output.say(`${scenarioText(scenario)}${settings.real ? ', in real time with real processes' : ', in virtual time'}\n`)
   const runs: Series[] = []
   for (const load of settings.loads) {
     for (const column of settings.columns) runs.push(await (settings.real ? runReal : runColumn)(scenario, column, load))

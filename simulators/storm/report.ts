@@ -89,5 +89,5 @@ export function staysDown({ backAfterSeconds, goodput }: Figures): boolean {
 
 /** What is watched, in a sentence. */
 export function scenarioText(scenario: Scenario): string {
-  return `${String(scenario.clients)} clients, ${String(scenario.workers)} workers, outage of ${String(scenario.outageSeconds)} s (${scenario.outage}), ${String(secondsOf(scenario))} s of virtual time, seed ${String(scenario.seed)}`
+  return `${String(scenario.clients)} clients, ${String(scenario.workers)} workers, outage of ${String(scenario.outageSeconds)} s (${scenario.outage}), ${String(secondsOf(scenario))} s in all, seed ${String(scenario.seed)}`
 }
