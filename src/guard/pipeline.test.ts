@@ -100,6 +100,23 @@ describe('a dependency with partitions', () => {
     await expect(panel.try('get', { ...READ, partition: 'us' }, async () => 1)).resolves.toMatchObject({ ok: false, reason: 'breaker-open' })
   })
 
+  it('gives a trial back that it waited with, when the breaker changed its mind meanwhile: the partition is not stuck', async () => {
+    const w = world()
+    const panel = panelOf(w, { breaker: { failures: 1, trialCalls: 1, closeAfter: 1, trialLease: '1h' }, partitions: { idleFor: '2h' }, concurrency: { limit: 1, queue: 5, margin: '0ms' } })
+    await outcome(panel.call('get', { ...READ, partition: 'eu' }, fail))
+    await w.env.advance('60s')
+    const busy = panel.call('get', { ...READ, partition: 'us' }, () => w.env.sleep(2_000))
+    const waiting = panel.try('get', { ...READ, partition: 'eu' }, async () => 1)
+    await w.env.advance('1s')
+    panel.force('open', { by: 'test', reason: 'test' })
+    await w.env.advance('2s')
+    await busy
+    await expect(waiting).resolves.toMatchObject({ ok: false, reason: 'breaker-open' })
+    panel.force('closed', { by: 'test', reason: 'test' })
+    panel.release({ by: 'test', reason: 'test' })
+    await expect(panel.call('get', { ...READ, partition: 'eu' }, async () => 1)).resolves.toBe(1)
+  })
+
   it('has to be declared: a partition that nobody keeps is refused, and so are partitions of no breaker', async () => {
     const w = world()
     await expect(panelOf(w).call('get', { ...READ, partition: 'eu' }, async () => 1)).rejects.toThrow('declares no partitions')

@@ -171,7 +171,7 @@ export class Pipeline {
     let turn = hasTurn
     const refused = (reason: Refused): Refused => {
       const now = env.monotonic()
-      gate.settle(held, 'neither', now, 0)
+      if (held !== REFUSED) gate.settle(held, 'neither', now, 0)
       if (turn) rate?.giveBack(now)
       return reason
     }
@@ -191,8 +191,11 @@ export class Pipeline {
       if (place.ending !== 'granted') return refused(place.ending === 'waiting' ? 'deadline' : place.ending)
     }
     const now = env.monotonic()
-    // The breaker may have changed its mind while we waited.
-    if (!gate.holds(held)) held = gate.acquire(now)
+    // The breaker may have changed its mind while we waited. Of a partition's two permits one may still be held.
+    if (!gate.holds(held)) {
+      gate.settle(held, 'neither', now, 0)
+      held = gate.acquire(now)
+    }
     const reason = hasLeft(caller) ? 'cancelled' : held === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
     if (reason === undefined) return held
     this.slots.give()
