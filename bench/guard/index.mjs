@@ -16,7 +16,7 @@ const answers = Object.freeze({ ending: 'value', expects: result => result === A
 
 /** The success path, outside and inside of an active AsyncLocalStorage. */
 const success = [
-  { name: 'retry', subjects: ALL, note: 'opossum has no retry: p-retry alone.' },
+  { name: 'retry', subjects: ALL, note: 'opossum has no retry: p-retry alone, its options a plain object (README).' },
   { name: 'breaker', subjects: WITHOUT_EFFECT, note: 'Consecutive failures; opossum has only a time window. Effect has no breaker.' },
   { name: 'timeout', subjects: ALL, note: "opossum's is part of its breaker." },
   { name: 'concurrency', subjects: ALL, note: "opossum's is part of its breaker." },
