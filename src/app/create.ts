@@ -93,6 +93,7 @@ class Service<Tx> {
       command: (name, request) => this.#command(name, request),
       commands: () => parts.bus.list(),
       explain: (correlationId): readonly TimelineEntry[] => parts.timeline.explain(correlationId),
+      explainDependency: name => parts.dependencies.get(name)?.explain(),
       runbook: id => parts.runbooks.get(id),
       runbooks: () => parts.runbooks.all(),
       metrics: () => parts.metrics.render(),

@@ -4,7 +4,7 @@
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
 import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
-import type { Dependency, DependencyOptions, FaultOptions, FaultPlan } from '../guard/index.ts'
+import type { Dependency, DependencyOptions, Explanation, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
 import type { Alert, Logger, Runbook, TimelineEntry } from '../observe/index.ts'
@@ -85,6 +85,8 @@ export interface Holdfast {
   commands(): readonly { readonly name: string; readonly summary: string }[]
   /** Everything known about one correlation id, in order. */
   explain(correlationId: string): readonly TimelineEntry[]
+  /** What a call of a dependency costs at worst: latency, attempts, load on the other side, work that is held. Undefined: none has this name. */
+  explainDependency(name: string): Explanation | undefined
   /** What to do about a named trouble. Undefined: none is given under this name. */
   runbook(id: string): NamedRunbook | undefined
   runbooks(): readonly NamedRunbook[]

@@ -6,4 +6,5 @@ export type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, Holdfast
 export type { NamedRunbook } from './runbooks.ts'
 export type { AuditRow } from '../control/index.ts'
 export type { AlertStatus, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, Status, Verdict, WorkerStatus, WorkItemStatus } from './status.ts'
+export type { Explanation } from '../guard/index.ts'
 export type { TimelineEntry } from '../observe/index.ts'

@@ -48,6 +48,8 @@ async function holdfast(args: readonly string[], changes: Partial<Io> = {}): Pro
   return { code, out: out.join('\n'), err: err.join('\n') }
 }
 
+const CHAOS = { name: 'panel-chaos', state: 'off', active: false, production: true, injected: 12 } as const
+
 describe('status', () => {
   it('says what is true, and exits 0 while healthy', async () => {
     const { code, out } = await holdfast(['status'])
@@ -100,10 +102,14 @@ describe('writes', () => {
       [['breaker', 'force-open', 'vpn-panel', '--for', '10m'], 'breaker.force', 'vpn-panel', { state: 'open', for: '10m' }],
       [['breaker', 'force-closed', 'vpn-panel'], 'breaker.force', 'vpn-panel', { state: 'closed', for: '15m' }],
       [['breaker', 'release', 'vpn-panel'], 'breaker.release', 'vpn-panel', {}],
+      [['faults', 'arm', 'panel-chaos'], 'faults.arm', 'panel-chaos', { for: '10m' }],
+      [['faults', 'arm', 'panel-chaos', '--for', '30m'], 'faults.arm', 'panel-chaos', { for: '30m' }],
+      [['faults', 'disarm', 'panel-chaos'], 'faults.disarm', 'panel-chaos', {}],
       [['work', 'retry', 'saga', 'provision', 'sub-1042'], 'work.retry', 'sub-1042', { kind: 'saga', name: 'provision' }],
       [['work', 'discard', 'outbox', 'customer-messages', 'msg-88'], 'work.discard', 'msg-88', { kind: 'outbox', name: 'customer-messages' }],
     ]
     breakThePanel(fake)
+    fake.model.faults = [CHAOS]
     for (const [args, name, target, expected] of lines) {
       expect(await holdfast([...args, ...reason]), args.join(' ')).toMatchObject({ code: 0, err: '' })
       expect(fake.commandsSeen.at(-1)).toEqual({ name, target, args: expected, reason: 'panel is down', actor: { id: 'alice', via: 'cli', roles: ['admin'] } })
@@ -127,6 +133,8 @@ describe('writes', () => {
     const { code, err } = await holdfast(['flags', 'set', 'paymetns', 'off', '--reason', 'x'])
     expect([code, err]).toEqual([64, expect.stringContaining('Did you mean payments?')])
     expect((await holdfast(['breaker', 'release', 'vpnpanel', '--reason', 'x'])).err).toContain('Did you mean vpn-panel?')
+    fake.model.faults = [CHAOS]
+    expect((await holdfast(['faults', 'arm', 'panel-choas', '--reason', 'x'])).err).toContain('Did you mean panel-chaos?')
   })
 
   it('with a duration or state that is none are wrong usage', async () => {
@@ -148,7 +156,7 @@ describe('usage', () => {
 describe('reading', () => {
   it('lists flags, workers, work, health, each also as JSON of a stable shape', async () => {
     breakThePanel(fake)
-    const shapes: Record<string, string> = { flags: 'flags', workers: 'workers', work: 'work', health: 'components', events: 'entries' }
+    const shapes: Record<string, string> = { flags: 'flags', workers: 'workers', work: 'work', breaker: 'dependencies', faults: 'faults', health: 'components', events: 'entries' }
     for (const [command, key] of Object.entries(shapes)) {
       expect((await holdfast([command])).out.length, command).toBeGreaterThan(20)
       expect(JSON.parse((await holdfast([command, '--json'])).out), command).toHaveProperty(key)
@@ -163,6 +171,35 @@ describe('reading', () => {
     expect(JSON.parse((await holdfast(['runbook', 'vpn-panel-down', '--json'])).out)).toMatchObject({ id: 'vpn-panel-down', safeToRetry: true })
     expect(JSON.parse((await holdfast(['runbook', '--json'])).out)).toMatchObject({ runbooks: [{ id: 'vpn-panel-down' }] })
     expect(await holdfast(['runbook', 'vpn-panel-donw'])).toMatchObject({ code: 64, err: expect.stringContaining('Did you mean vpn-panel-down?') as string })
+  })
+
+  it('says of a dependency what it has learned, and of the usual no word', async () => {
+    const usual = (await holdfast(['breaker'])).out
+    expect(usual).toMatch(/vpn-panel +answers .* 0 of 20 at work/)
+    for (const word of ['hedged', 'held back', 'pass', 'watches', 'partitions', 'timeouts']) expect(usual).not.toContain(word)
+    const panel = fake.model.dependencies.find(({ name }) => name === 'vpn-panel')
+    const first = ['de-1', 'nl-2'].map(partition => ({ partition, state: 'open' as const, retryAfterMs: 1_000 }))
+    Object.assign(panel ?? {}, { ramp: 0.1, hedges: 4, retries: 7, retriesSuppressed: 3, timeouts: 2, limit: 8, shadow: { state: 'open', since: 0, wouldHaveRefused: 5 }, partitions: { size: 40, notClosed: 6, first } })
+    const { out } = await holdfast(['breaker'])
+    for (const part of ['0 of 8 at work', 'coming back: 10 % of the calls pass', 'it would be open and have refused 5', '6 of 40 partitions left alone (de-1, nl-2, ...)', '7 repeated', '3 repetitions held back by the budget', '4 hedged', '2 timeouts']) expect(out).toContain(part)
+  })
+
+  it('says what a call costs at worst, in words or as data, and names the dependency that was meant', async () => {
+    const { code, out } = await holdfast(['breaker', 'explain', 'vpn-panel'])
+    expect([code, out.split('\n')[0]]).toEqual([0, 'vpn-panel'])
+    for (const part of ['deadline 10 s > retry 3 attempts', 'A caller waits at most 10 s.', 'The work is begun up to 3 times', 'At most 20 pieces of work']) expect(out).toContain(part)
+    expect(JSON.parse((await holdfast(['breaker', 'explain', 'vpn-panel', '--json'])).out)).toMatchObject({ name: 'vpn-panel', explanation: { worstCaseMs: 10_000, attempts: 3, inFlight: 20 } })
+    expect(await holdfast(['breaker', 'explain', 'vpn-panle'])).toMatchObject({ code: 64, err: expect.stringContaining('Did you mean vpn-panel?') as string })
+  })
+
+  it('says which faults are on, by whom and how long; in the status only those that break calls', async () => {
+    fake.model.faults = [{ ...CHAOS, state: 'armed', active: true, armed: { by: 'cli:bob', reason: 'drill', until: env.now() + 300_500 } }, { ...CHAOS, name: 'quiet' }]
+    expect((await holdfast(['faults'])).out).toMatch(/panel-chaos +breaks calls +12 injected +armed by cli:bob for 5 min more: drill\n +quiet +off/)
+    const { out } = await holdfast(['status'])
+    expect(out).toContain('Faults on purpose')
+    expect(out).not.toContain('quiet')
+    fake.model.faults = []
+    expect((await holdfast(['faults'])).out).toBe('No faults are declared.')
   })
 
   it('says who changed what and why, newest first', async () => {

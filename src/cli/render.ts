@@ -2,7 +2,7 @@
  * The read model as sentences and tables. Everything that is data goes through `clean` (./text.ts).
  */
 import { humanDuration } from '../core/index.ts'
-import type { AuditRow, DependencyStatus, FlagStatus, NamedRunbook, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
+import type { AuditRow, DependencyAnswer, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
 import type { Io } from './io.ts'
 import { clean, painter, table, type Cell, type Tone } from './text.ts'
 
@@ -19,6 +19,7 @@ export function renderStatus(io: Io, status: Status): string {
     if (rows.length > 0) parts.push(`\n${paint(title, 'bold')}\n${table(io, rows)}`)
   }
   section('Dependencies', dependencyRows(status.dependencies, at))
+  section('Faults on purpose', faultsRows(status.faults.filter(plan => plan.active || plan.trouble !== undefined), at))
   section('Workers', workerRows(status.workers, at))
   section('Switches that are off', flagRows(status.flags.filter(flag => !flag.on), at))
   section('Stuck work', workRows(status.work, at))
@@ -32,6 +33,20 @@ export function renderStatus(io: Io, status: Status): string {
 
 export function renderFlags(io: Io, flags: readonly FlagStatus[], at: number): string {
   return flags.length === 0 ? 'No switch is declared.' : table(io, flagRows(flags, at))
+}
+
+export function renderDependencies(io: Io, dependencies: readonly DependencyStatus[], at: number): string {
+  return dependencies.length === 0 ? 'No dependency is declared.' : table(io, dependencyRows(dependencies, at))
+}
+
+/** The policies from the outside in, then the worst case in sentences. */
+export function renderExplanation(io: Io, { name, explanation: { words } }: DependencyAnswer): string {
+  const paint = painter(io)
+  return [paint(clean(name), 'bold'), ...words.map(line => (line.startsWith('Beware') ? paint(clean(line), 'warn') : clean(line)))].join('\n')
+}
+
+export function renderFaults(io: Io, faults: readonly FaultsStatus[], at: number): string {
+  return faults.length === 0 ? 'No faults are declared.' : table(io, faultsRows(faults, at))
 }
 
 export function renderWorkers(io: Io, workers: readonly WorkerStatus[], at: number): string {
@@ -107,6 +122,8 @@ function dependencyRows(dependencies: readonly DependencyStatus[], at: number): 
     breakerCell(dependency, at),
     { text: `${String(dependency.failures)} of ${String(dependency.calls)} failed`, tone: dependency.failures > 0 ? 'warn' : 'dim' },
     { text: dependency.p95Ms === undefined ? '' : `p95 ${String(Math.round(dependency.p95Ms))} ms`, tone: 'dim' },
+    { text: `${String(dependency.inFlight)} of ${String(dependency.limit)} at work${dependency.queued === 0 ? '' : `, ${String(dependency.queued)} waiting`}`, tone: dependency.queued > 0 ? 'warn' : 'dim' },
+    { text: extras(dependency).join(', '), tone: 'dim' },
     { text: dependency.lastError === undefined ? '' : `last error ${humanDuration(at - dependency.lastError.at)} ago: ${dependency.lastError.message}`, tone: 'dim' },
   ])
 }
@@ -116,6 +133,26 @@ function breakerCell({ breaker, forced, retryAfterMs }: DependencyStatus, at: nu
   if (breaker === 'closed') return { text: 'answers', tone: 'good' }
   if (breaker === 'half-open') return { text: 'being tried again', tone: 'warn' }
   return { text: retryAfterMs === undefined ? 'left alone' : `left alone, tried again in ${humanDuration(retryAfterMs)}`, tone: 'bad' }
+}
+
+/** What there is to say beyond the usual. */
+function extras({ ramp, shadow, partitions, retries, retriesSuppressed, hedges, timeouts, abandoned }: DependencyStatus): string[] {
+  const counted = (count: number, what: string): string[] => (count === 0 ? [] : [`${String(count)} ${what}`])
+  return [
+    ...(ramp === undefined ? [] : [`coming back: ${String(Math.round(ramp * 100))} % of the calls pass`]),
+    ...(shadow === undefined ? [] : [`its breaker only watches: it would be ${shadow.state} and have refused ${String(shadow.wouldHaveRefused)}`]),
+    ...(partitions === undefined ? [] : [`${String(partitions.notClosed)} of ${String(partitions.size)} partitions left alone${partitions.first.length === 0 ? '' : ` (${partitions.first.map(each => each.partition).join(', ')}${partitions.notClosed > partitions.first.length ? ', ...' : ''})`}`]),
+    ...counted(retries, 'repeated'), ...counted(retriesSuppressed, 'repetitions held back by the budget'), ...counted(hedges, 'hedged'), ...counted(timeouts, 'timeouts'), ...counted(abandoned, 'run on abandoned'),
+  ]
+}
+
+function faultsRows(faults: readonly FaultsStatus[], at: number): readonly (readonly Cell[])[] {
+  return faults.map(({ name, state, active, armed, injected, trouble }) => [
+    { text: name },
+    { text: state === 'off' ? 'off' : active ? 'breaks calls' : 'waits for its own switch', tone: active ? 'bad' : 'dim' },
+    { text: `${String(injected)} injected`, tone: 'dim' },
+    { text: armed !== undefined ? `armed by ${armed.by} for ${humanDuration(Math.max(0, armed.until - at))} more: ${armed.reason}` : (trouble ?? ''), tone: trouble === undefined ? 'dim' : 'warn' },
+  ])
 }
 
 const OUTCOME_TONE: Readonly<Record<string, Tone>> = { ok: 'good', skipped: 'dim', degraded: 'warn', failed: 'bad' }

@@ -10,7 +10,7 @@ import type { OperatorClient, Status } from '../operate/index.ts'
 import { connect, type Connection, type GlobalOptions } from './connect.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 import { followEvents, watchStatus } from './live.ts'
-import { renderAudit, renderEntry, renderFlags, renderHealth, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
+import { renderAudit, renderDependencies, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
 import { clean, closest } from './text.ts'
 
 /** Runs one command line (without `node holdfast`). Never throws. */
@@ -154,7 +154,14 @@ function define(session: Session): Command {
     })
   }
 
-  const breaker = group('breaker', 'force the breaker of a dependency, or let it decide again')
+  const breaker = group('breaker', 'the dependencies and their breakers; force one, or let it decide again')
+  breaker.action(async (_options, command: Command) => {
+    const status = await session.client(options(command)).status()
+    await session.show(options(command), async () => ({ dependencies: status.dependencies }), value => renderDependencies(io, value.dependencies, status.at))
+  })
+  add(breaker, 'explain <dependency>', 'what a call of it costs at worst: latency, attempts, load on the other side, work that is held').action(async (name: string, _options, command: Command) => {
+    await session.show(options(command), client => session.meaning(name, client.dependency(name), async () => (await client.status()).dependencies.map(each => each.name)), answer => renderExplanation(io, answer))
+  })
   for (const state of ['open', 'closed'] as const) {
     write(breaker, `force-${state} <dependency>`, state === 'open' ? 'leave the dependency alone' : 'call it whatever it answers')
       .option('--for <duration>', 'then it decides by itself again', '15m')
@@ -165,6 +172,21 @@ function define(session: Session): Command {
   }
   write(breaker, 'release <dependency>', 'let it decide by itself again').action(async (name: string, _options, command: Command) => {
     await session.command(options<WriteOptions>(command), 'breaker.release', name, {}, status => status.dependencies.map(item => item.name))
+  })
+
+  const faults = group('faults', 'faults on purpose, and whether they are on')
+  faults.action(async (_options, command: Command) => {
+    const status = await session.client(options(command)).status()
+    await session.show(options(command), async () => ({ faults: status.faults }), value => renderFaults(io, value.faults, status.at))
+  })
+  write(faults, 'arm <plan>', 'inject them, in production too, for a time')
+    .option('--for <duration>', 'then it ends by itself, 1h at most', '10m')
+    .action(async (name: string, _options, command: Command) => {
+      const given = options<WriteOptions>(command)
+      await session.command(given, 'faults.arm', name, duration(given), status => status.faults.map(item => item.name))
+    })
+  write(faults, 'disarm <plan>', 'inject none any more').action(async (name: string, _options, command: Command) => {
+    await session.command(options<WriteOptions>(command), 'faults.disarm', name, {}, status => status.faults.map(item => item.name))
   })
 
   const work = group('work', 'what was begun and needs a person')

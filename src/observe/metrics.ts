@@ -36,12 +36,15 @@ export interface Metrics {
   histogram(name: string, help: string, bounds?: readonly number[]): { observe(labels: Labels, value: number): void }
   /** Asked at each scrape. */
   gauge(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void
+  /** A counter that is kept elsewhere, asked at each scrape. */
+  counterOf(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void
   render(): string
 }
 
 export function metrics(): Metrics {
   const all = new Map<string, Metric>()
-  const gauges = new Map<string, () => Iterable<readonly [Labels, number]>>()
+  /** What is asked at each scrape. */
+  const reads = new Map<string, () => Iterable<readonly [Labels, number]>>()
   let dropped = 0
 
   const define = (name: string, help: string, type: Metric['type'], bounds: readonly number[] = []): Metric => {
@@ -83,12 +86,16 @@ export function metrics(): Metrics {
     },
     gauge: (name, help, read) => {
       define(name, help, 'gauge')
-      gauges.set(name, read)
+      reads.set(name, read)
+    },
+    counterOf: (name, help, read) => {
+      define(name, help, 'counter')
+      reads.set(name, read)
     },
     render: () => {
       const lines: string[] = []
       for (const metric of all.values()) {
-        const read = gauges.get(metric.name)
+        const read = reads.get(metric.name)
         if (read !== undefined) {
           metric.series.clear()
           for (const [labels, value] of read()) seriesOf(metric, labels).value = value

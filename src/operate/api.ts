@@ -3,10 +3,10 @@
  *
  * Plain JSON; the read model itself is app's (`Status`, `TimelineEntry`), re-exported so that clients need one import.
  */
-import type { AuditRow, Holdfast, NamedRunbook, Status } from '../app/index.ts'
+import type { AuditRow, Explanation, Holdfast, NamedRunbook, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, Explanation, FaultsStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
 
 /** One line of the timeline. A line that repeats comes again under its id with a raised count. */
 export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]
@@ -57,6 +57,12 @@ export interface ExplainAnswer {
 
 export interface CommandsAnswer {
   readonly commands: readonly { readonly name: string; readonly summary: string }[]
+}
+
+/** Answer of `GET api/dependencies/:name`: what a call costs at worst, as data and in words; 404 with the names there are when there is none. */
+export interface DependencyAnswer {
+  readonly name: string
+  readonly explanation: Explanation
 }
 
 /** Answer of `GET api/runbooks`. */

@@ -5,7 +5,7 @@
  * HF_SERVICE_UNREACHABLE. Every call is bounded in time, except `follow`, which ends with its signal.
  */
 import { ERRORS, HoldfastError, messageOf, type Env, type ErrorCode, type Json } from '../core/index.ts'
-import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandResult, type CommandsAnswer, type DemoAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type Status, type StreamEvents, type TimelineAnswer, type TimelineEntry } from './api.ts'
+import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandResult, type CommandsAnswer, type DemoAnswer, type DependencyAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type Status, type StreamEvents, type TimelineAnswer, type TimelineEntry } from './api.ts'
 
 export interface OperatorClientOptions {
   /** With the base path: `http://127.0.0.1:8700/console`. */
@@ -30,6 +30,8 @@ export interface OperatorClient {
   timeline(options?: { readonly after?: string; readonly limit?: number }): Promise<readonly TimelineEntry[]>
   explain(id: string): Promise<readonly TimelineEntry[]>
   commands(): Promise<CommandsAnswer['commands']>
+  /** What a call of it costs at worst. @throws HF_UNKNOWN_NAME */
+  dependency(name: string): Promise<DependencyAnswer>
   runbooks(): Promise<readonly NamedRunbook[]>
   /** @throws HF_UNKNOWN_NAME */
   runbook(id: string): Promise<NamedRunbook>
@@ -91,6 +93,7 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
     },
     explain: async id => (await call<ExplainAnswer>(`explain/${encodeURIComponent(id)}`)).entries,
     commands: async () => (await call<CommandsAnswer>('commands')).commands,
+    dependency: name => call<DependencyAnswer>(`dependencies/${encodeURIComponent(name)}`),
     runbooks: async () => (await call<RunbooksAnswer>('runbooks')).runbooks,
     runbook: async id => (await call<RunbookAnswer>(`runbooks/${encodeURIComponent(id)}`)).runbook,
     audit: async query => {

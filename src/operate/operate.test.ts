@@ -53,6 +53,21 @@ describe('definition', () => {
   })
 })
 
+describe('a dependency', () => {
+  it('is explained as data and in words; one that is none is met with the names there are', async () => {
+    const { client, get } = world()
+    const asked = client.dependency('vpn-panel')
+    expect(await asked).toMatchObject({ name: 'vpn-panel', explanation: { worstCaseMs: 10_000, attempts: 3 } })
+    expect((await get('/console/api/dependencies/vpn-panle')).status).toBe(404)
+    await expect(client.dependency('vpn-panle')).rejects.toMatchObject({ code: 'HF_UNKNOWN_NAME', message: expect.stringContaining('there is telegram, vpn-panel, crypto-pay') as string })
+  })
+
+  it('is explained to nobody without the token', async () => {
+    const { get } = world({ token: TOKEN })
+    expect((await get('/console/api/dependencies/vpn-panel')).status).toBe(401)
+  })
+})
+
 describe('without a token', () => {
   it('answers this machine, and nobody under another name, through a proxy or from elsewhere', async () => {
     const { get } = world()

@@ -5,19 +5,19 @@
  *   await serve(combine([probes(hold), console]), { host, port })
  *
  * Below the base path: `GET api/status`, `api/events` (server-sent), `api/timeline`, `api/explain/:id`, `api/commands`,
- * `api/runbooks`, `api/runbooks/:id`, `api/audit`, `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
+ * `api/dependencies/:name`, `api/runbooks`, `api/runbooks/:id`, `api/audit`, `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
  * `hold.command`, the one bus that audits; nothing is decided here.
  */
 import type { AuditRow, CommandRequest, Holdfast } from '../app/index.ts'
 import { HoldfastError, type Json } from '../core/index.ts'
 import { announce, json, mount, parseJson, plainProblem, problem, readBody, type Mounted, type RequestInfo } from '../http/index.ts'
 import { Access } from './access.ts'
-import type { AuditAnswer, CommandsAnswer, DemoAnswer, DemoControls, ExplainAnswer, RunbookAnswer, RunbooksAnswer, TimelineAnswer } from './api.ts'
+import type { AuditAnswer, CommandsAnswer, DependencyAnswer, DemoAnswer, DemoControls, ExplainAnswer, RunbookAnswer, RunbooksAnswer, TimelineAnswer } from './api.ts'
 import { loginPage, Pages } from './pages.ts'
 import { Streams } from './stream.ts'
 
 /** What the API needs of a Holdfast; every `Holdfast` fits. */
-export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain' | 'runbook' | 'runbooks'> & {
+export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain' | 'explainDependency' | 'runbook' | 'runbooks'> & {
   /** Absent where there is no store. */
   readonly audit?: (options?: { readonly limit?: number; readonly before?: number }) => Promise<readonly AuditRow[]>
 }
@@ -107,6 +107,8 @@ async function api(parts: Parts, path: string, request: Request, info: RequestIn
       return json({ id: rest, entries: hold.explain(rest) } satisfies ExplainAnswer)
     case 'GET commands':
       return json({ commands: hold.commands() } satisfies CommandsAnswer)
+    case 'GET dependencies':
+      return json(await dependencyOf(hold, rest))
     case 'GET runbooks':
       return json(rest === '' ? { runbooks: hold.runbooks() } satisfies RunbooksAnswer : runbookOf(hold, rest))
     case 'GET audit':
@@ -177,7 +179,7 @@ function commandOf(body: Readonly<Record<string, unknown>>, actor: CommandReques
   return { target, reason, actor, ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
 }
 
-const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'runbooks', 'audit', 'demo'])
+const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'dependencies', 'runbooks', 'audit', 'demo'])
 
 function routeOf(path: string): string {
   const [first, second] = path.split('/')
@@ -207,6 +209,14 @@ function runbookOf(hold: Operated, id: string): RunbookAnswer {
   if (runbook !== undefined) return { runbook }
   const known = hold.runbooks().map(each => each.id).join(', ')
   throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no runbook is called ${JSON.stringify(id)}; there is ${known === '' ? 'none' : known}`, context: { kind: 'runbook', name: id }, stackless: true })
+}
+
+/** @throws HF_UNKNOWN_NAME */
+async function dependencyOf(hold: Operated, name: string): Promise<DependencyAnswer> {
+  const explanation = hold.explainDependency(name)
+  if (explanation !== undefined) return { name, explanation }
+  const known = (await hold.status()).dependencies.map(each => each.name).join(', ')
+  throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no dependency is called ${JSON.stringify(name)}; there is ${known === '' ? 'none' : known}`, context: { kind: 'dependency', name }, stackless: true })
 }
 
 /** @throws HF_UNKNOWN_NAME where there is no store, and what the store throws */

@@ -4,8 +4,9 @@
  * Not a simulation of Holdfast: each command changes the read model just as far as a test looks at it.
  */
 import type { CommandRequest, CommandResult } from '../../src/app/holdfast.ts'
-import type { DependencyStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from '../../src/app/status.ts'
+import type { DependencyStatus, FaultsStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from '../../src/app/status.ts'
 import { actorName, EventBus, HoldfastError, type Env } from '../../src/core/index.ts'
+import { dependency } from '../../src/guard/index.ts'
 import type { AuditRow, DemoControls, DemoFault, NamedRunbook, Operated, TimelineEntry } from '../../src/operate/index.ts'
 
 type Changing<T> = { -readonly [K in keyof T]: T[K] }
@@ -13,10 +14,11 @@ type FlagOverride = NonNullable<FlagStatus['override']>
 
 export interface FakeHoldfast extends Operated {
   /** Change it and call `touch()`. */
-  readonly model: Changing<Omit<Status, 'at' | 'flags' | 'workers' | 'dependencies' | 'work'>> & {
+  readonly model: Changing<Omit<Status, 'at' | 'flags' | 'workers' | 'dependencies' | 'faults' | 'work'>> & {
     flags: Changing<FlagStatus>[]
     workers: Changing<WorkerStatus>[]
     dependencies: Changing<DependencyStatus>[]
+    faults: Changing<FaultsStatus>[]
     work: WorkItemStatus[]
   }
   readonly auditRows: AuditRow[]
@@ -40,6 +42,9 @@ export const PANEL_DOWN: NamedRunbook = {
   id: 'vpn-panel-down', title: 'The VPN panel does not answer', when: 'Its breaker is open; activations wait', safeToRetry: true,
   steps: ['Look at the panel itself', 'Hold it off while it is repaired', 'Release it'], commands: ['holdfast breaker force-open vpn-panel --for 30m --reason "..."'],
 }
+
+/** Real words, so that what is shown is what operators read. */
+const EXPLANATION = dependency('vpn-panel', { tier: 'degradable', runbook: 'vpn-panel-down', deadline: '10s', timeout: '3s', concurrency: 20 }).explain()
 
 export function fakeHoldfast(env: Env, options: { readonly instance?: string } = {}): FakeHoldfast {
   const events = new EventBus(env)
@@ -70,11 +75,12 @@ export function fakeHoldfast(env: Env, options: { readonly instance?: string } =
       return () => { listeners.delete(listener) }
     },
     explain: id => entries.filter(entry => entry.correlationId === id),
+    explainDependency: name => (fake.model.dependencies.some(each => each.name === name) ? EXPLANATION : undefined),
     runbooks: () => [PANEL_DOWN],
     runbook: id => (id === PANEL_DOWN.id ? PANEL_DOWN : undefined),
     audit: async ({ limit = 100, before = Number.POSITIVE_INFINITY } = {}) => fake.auditRows.filter(row => row.id < before).sort((a, b) => b.id - a.id).slice(0, limit),
     auditRows: [],
-    commands: () => ['flag.set', 'flag.clear', 'breaker.force', 'breaker.release', 'worker.pause', 'worker.resume', 'worker.run', 'work.retry', 'work.discard'].map(name => ({ name, summary: `What ${name} does` })),
+    commands: () => ['flag.set', 'flag.clear', 'breaker.force', 'breaker.release', 'faults.arm', 'faults.disarm', 'worker.pause', 'worker.resume', 'worker.run', 'work.retry', 'work.discard'].map(name => ({ name, summary: `What ${name} does` })),
     command: async (name, request) => {
       if (request.reason.trim() === '') throw new HoldfastError('HF_REASON_REQUIRED', { message: `${name} needs a reason` })
       const result = carryOut(fake, name, request)
@@ -128,6 +134,13 @@ function carryOut(fake: FakeHoldfast, name: string, { target, args = {}, actor, 
     dependency.breaker = args['state'] === 'open' ? 'forced-open' : 'forced-closed'
     dependency.forced = { by: actorName(actor), reason, until }
     return done(`${target} is forced ${args['state'] === 'open' ? 'open' : 'closed'}`)
+  }
+  if (name.startsWith('faults.')) {
+    const plan = named('faults', model.faults)
+    const isArmed = name === 'faults.arm'
+    delete plan.armed
+    Object.assign(plan, isArmed ? { state: 'armed', active: true, armed: { by: actorName(actor), reason, until } } : { state: 'off', active: false })
+    return done(`${target} ${isArmed ? 'is armed' : 'injects nothing'}`)
   }
   if (name.startsWith('worker.')) {
     const worker = named('worker', model.workers)
