@@ -2,7 +2,7 @@
  * What the page asks the service to do. Every command goes through one dialog that asks why.
  */
 import { signal } from '@preact/signals'
-import type { CommandResult, DemoFault, NamedRunbook, RunbookAnswer, TimelineEntry } from '../../src/operate/api.ts'
+import type { CommandResult, DemoFault, DependencyAnswer, NamedRunbook, RunbookAnswer, TimelineEntry } from '../../src/operate/api.ts'
 import { faults, notice } from './store.ts'
 
 /** A command that waits for its reason. */
@@ -15,8 +15,8 @@ export interface Question {
   readonly command: string
   readonly target: string
   readonly args?: Readonly<Record<string, string | boolean>>
-  /** May it end by itself? `must`: it has to. */
-  readonly expiry?: 'may' | 'must'
+  /** May it end by itself? `must`: it has to; `hour`: within an hour. */
+  readonly expiry?: 'may' | 'must' | 'hour'
 }
 
 export const question = signal<Question | undefined>(undefined)
@@ -24,6 +24,8 @@ export const question = signal<Question | undefined>(undefined)
 export const story = signal<{ readonly id: string; readonly entries: readonly TimelineEntry[] } | undefined>(undefined)
 /** The runbook that is looked at; without `found` none is given under that name. */
 export const runbook = signal<{ readonly id: string; readonly found?: NamedRunbook } | undefined>(undefined)
+/** The dependency that is looked at; `words` say what a call of it costs at worst, and are missing until they are known. */
+export const dependency = signal<{ readonly name: string; readonly words?: readonly string[] } | undefined>(undefined)
 
 const HEADERS = { 'content-type': 'application/json', 'x-holdfast': '1' }
 const NOTICE_MS = 6_000
@@ -67,6 +69,20 @@ export async function openRunbook(id: string): Promise<void> {
     if (response.ok) runbook.value = { id, found: ((await response.json()) as RunbookAnswer).runbook }
     else if (response.status === 404) runbook.value = { id }
     else tell(`the service answered ${String(response.status)}`, 'bad')
+  } catch {
+    tell('the service does not answer', 'bad')
+  }
+}
+
+/** What is live of it is shown at once; what it costs at worst follows. */
+export async function openDependency(name: string): Promise<void> {
+  dependency.value = { name }
+  try {
+    const response = await fetch(`./api/dependencies/${encodeURIComponent(name)}`)
+    if (!response.ok) return
+    const { explanation: { words } } = (await response.json()) as DependencyAnswer
+    // It may have been closed meanwhile, or another one opened.
+    if (dependency.value?.name === name) dependency.value = { name, words }
   } catch {
     tell('the service does not answer', 'bad')
   }

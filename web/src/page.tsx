@@ -3,7 +3,9 @@ import { Alerts } from './parts/alerts.tsx'
 import { Ask } from './parts/ask.tsx'
 import { Demo } from './parts/demo.tsx'
 import { Dependencies } from './parts/dependencies.tsx'
+import { DependencyDialog } from './parts/dependency.tsx'
 import { Events } from './parts/events.tsx'
+import { Faults } from './parts/faults.tsx'
 import { RunbookDialog } from './parts/runbook.tsx'
 import { Story } from './parts/story.tsx'
 import { Switches } from './parts/switches.tsx'
@@ -33,6 +35,7 @@ export function Page() {
               <div class="column">
                 <Demo />
                 <Switches flags={shown.flags} />
+                <Faults plans={shown.faults} />
                 <Alerts alerts={shown.alerts} />
                 <Events />
               </div>
@@ -43,6 +46,7 @@ export function Page() {
       <Ask />
       <Story />
       <RunbookDialog />
+      <DependencyDialog />
       <div class="notice-area" role="status" aria-live="polite">
         {notice.value === undefined ? null : <p class={`notice notice-${notice.value.tone}`}>{notice.value.text}</p>}
       </div>

@@ -2,7 +2,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { carryOut, question, type Question } from '../commands.ts'
 
-const EXPIRIES = [['15m', '15 minutes'], ['30m', '30 minutes'], ['1h', '1 hour'], ['4h', '4 hours'], ['24h', '1 day']] as const
+const WITHIN_AN_HOUR = [['15m', '15 minutes'], ['30m', '30 minutes'], ['1h', '1 hour']] as const
+const EXPIRIES = [...WITHIN_AN_HOUR, ['4h', '4 hours'], ['24h', '1 day']] as const
 
 export function Ask() {
   const asked = question.value
@@ -13,7 +14,7 @@ export function Ask() {
 function AskAbout({ asked }: { readonly asked: Question }) {
   const dialog = useRef<HTMLDialogElement>(null)
   const [reason, setReason] = useState('')
-  const [duration, setDuration] = useState(asked.expiry === 'must' ? '15m' : '')
+  const [duration, setDuration] = useState(asked.expiry === 'must' || asked.expiry === 'hour' ? '15m' : '')
   const [busy, setBusy] = useState(false)
   const [refusal, setRefusal] = useState<string | undefined>(undefined)
   useEffect(() => { dialog.current?.showModal() }, [])
@@ -48,7 +49,7 @@ function AskAbout({ asked }: { readonly asked: Question }) {
             <label for="ask-for">For how long?</label>
             <select id="ask-for" value={duration} onChange={event => { setDuration(event.currentTarget.value) }}>
               {asked.expiry === 'may' ? <option value="">Until somebody changes it</option> : null}
-              {EXPIRIES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}
+              {(asked.expiry === 'hour' ? WITHIN_AN_HOUR : EXPIRIES).map(([value, label]) => <option key={value} value={value}>{label}</option>)}
             </select>
           </>
         )}

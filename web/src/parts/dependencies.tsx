@@ -1,9 +1,10 @@
 /** Who we call: does it answer, is it left alone and for how long, may it be held off by hand. */
 import type { DependencyStatus } from '../../../src/operate/api.ts'
-import { question } from '../commands.ts'
+import { openDependency, question } from '../commands.ts'
 import { now, status } from '../store.ts'
 import { ago, span } from '../time.ts'
 import { Action, Card, Empty, Row, Runbook, State } from './card.tsx'
+import { learned } from './dependency.tsx'
 
 export function Dependencies({ dependencies }: { readonly dependencies: readonly DependencyStatus[] }) {
   return (
@@ -18,7 +19,7 @@ function One({ dependency }: { readonly dependency: DependencyStatus }) {
   const failing = dependency.breaker !== 'closed'
   return (
     <Row
-      name={name}
+      name={<button type="button" class="name" aria-haspopup="dialog" title={`What is known of ${name}`} onClick={() => { void openDependency(name) }}>{name}</button>}
       state={<Breaker dependency={dependency} />}
       figures={<Figures dependency={dependency} />}
       actions={
@@ -39,7 +40,7 @@ function One({ dependency }: { readonly dependency: DependencyStatus }) {
             {lastError === undefined ? null : <>{ago(now.value - lastError.at)} ago: {lastError.message} </>}
             <Runbook name={runbook} />
           </>
-        ) : undefined
+        ) : learned(dependency).join(' · ')
       }
     />
   )
