@@ -9,6 +9,7 @@ import { createHealth, type Health } from '../health/index.ts'
 import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
 import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
 import { storedItems, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
+import { BreakerFile } from './breaker-file.ts'
 import type { HoldfastOptions } from './holdfast.ts'
 import { Runbooks } from './runbooks.ts'
 
@@ -30,6 +31,8 @@ export class CoreParts<Tx> {
   readonly faultPlans: Registry<FaultPlan> = new Registry<FaultPlan>('faults')
   readonly limits: Registry<Limit> = new Registry<Limit>('limit')
   readonly workers: Registry<Worker> = new Registry<Worker>('worker')
+  /** Undefined without a data directory. */
+  readonly breakerFile: BreakerFile | undefined
   readonly items: ItemLedger | undefined
   readonly audit: Audit<Tx> | undefined
   readonly runbooks: Runbooks
@@ -68,6 +71,7 @@ export class CoreParts<Tx> {
       ...(overrides === undefined ? {} : { overrides }),
       ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
     })
+    this.breakerFile = options.dataDir === undefined ? undefined : new BreakerFile(options.dataDir, this.kit, this.dependencies)
     this.alerts = alerts(events, env, { sinks: options.alertSinks ?? [], runbookOf: (_alert, key) => this.dependencies.get(key)?.runbook })
     this.bus = commands(this.kit, this.#commandPorts())
     this.items = this.durable === undefined ? undefined : storedItems(this.durable)
@@ -83,6 +87,7 @@ export class CoreParts<Tx> {
     const made = dependency(name, options, this.kit)
     this.dependencies.add(name, made)
     this.health.follow(name, options.tier)
+    this.breakerFile?.declared(made)
     return made
   }
 

@@ -23,7 +23,10 @@ export interface HoldfastOptions {
   readonly env?: Env
   /** Read for pinned switches (`FEATURE_PAYMENTS_ENABLED`), and for `NODE_ENV`: in `production` faults are injected only while armed. Default: `process.env`. */
   readonly environment?: Readonly<Record<string, string | undefined>>
-  /** Where the last known good switches and the local override file live. Default: none are kept. */
+  /**
+   * Where the last known good switches, the state of the breakers and the local override file live; each instance has its own. A breaker that is open
+   * or forced goes on so after a restart, with the time that remains. Default: nothing is kept, and every breaker begins closed.
+   */
   readonly dataDir?: string
   /** Where log lines go. Default: JSON lines on standard output through pino. `'silent'` for tests. */
   readonly log?: Logger | 'silent'

@@ -52,7 +52,7 @@ export class Lifecycle<Tx> {
   }
 
   async #begin(): Promise<void> {
-    const { kit, board, health, workers, runbooks } = this.#parts
+    const { kit, board, breakerFile, health, workers, runbooks } = this.#parts
     const begunAt = kit.env.monotonic()
     try {
       runbooks.check()
@@ -60,6 +60,9 @@ export class Lifecycle<Tx> {
       await this.#durable?.open()
       this.#goOn()
       await board.start()
+      this.#goOn()
+      // Before anything calls: recovery is the first that does.
+      await breakerFile?.start()
       this.#goOn()
       await health.start()
       this.#goOn()
@@ -108,8 +111,8 @@ export class Lifecycle<Tx> {
 
   /** In reverse order of starting; one that fails or hangs does not keep the others. */
   async #release(): Promise<void> {
-    const { kit: { env }, board, health } = this.#parts
-    await Promise.all([endsWithin(env, CLOSE_MS, () => health.stop()), endsWithin(env, CLOSE_MS, () => board.stop())])
+    const { kit: { env }, board, breakerFile, health } = this.#parts
+    await Promise.all([health, board, breakerFile].map(part => endsWithin(env, CLOSE_MS, async () => part?.stop())))
     await endsWithin(env, CLOSE_MS, async () => this.#durable?.close())
   }
 }

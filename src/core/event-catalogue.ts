@@ -25,6 +25,7 @@ export interface HoldfastEvents {
   'breaker.changed': { readonly dependency: string; readonly from: BreakerState; readonly to: BreakerState; readonly reason: string; readonly retryAfterMs?: number }
   'breaker.partition.changed': { readonly dependency: string; readonly partition: string; readonly from: BreakerState; readonly to: BreakerState; readonly reason: string; readonly retryAfterMs?: number }
   'breaker.shadowed': { readonly dependency: string; readonly partition?: string; readonly from: BreakerState; readonly to: BreakerState; readonly reason: string; readonly wouldHaveRefused: number; readonly retryAfterMs?: number }
+  'breaker.state.lost': { readonly message: string }
   'call.failed': { readonly dependency: string; readonly operation: string; readonly attempt: number; readonly failure: FailureClass; readonly message: string; readonly retryInMs?: number; readonly error?: unknown }
   'call.refused': { readonly dependency: string; readonly operation: string; readonly reason: RefusalReason; readonly retryAfterMs?: number }
   'call.abandoned': { readonly dependency: string; readonly operation: string; readonly abandoned: number }

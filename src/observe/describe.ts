@@ -19,6 +19,7 @@ const SENTENCES: Sentences = {
   'breaker.changed': data => `${data.dependency}: breaker ${data.from} -> ${data.to}: ${data.reason}${inAWhile(data.retryAfterMs)}`,
   'breaker.partition.changed': data => `${data.dependency} (${data.partition}): breaker ${data.from} -> ${data.to}: ${data.reason}${inAWhile(data.retryAfterMs)}`,
   'breaker.shadowed': data => `${data.dependency}${data.partition === undefined ? '' : ` (${data.partition})`}: breaker in shadow would have gone ${data.from} -> ${data.to}: ${data.reason}`,
+  'breaker.state.lost': data => data.message,
   'call.failed': data => `${data.dependency} ${data.operation} failed (attempt ${String(data.attempt)}): ${data.message}${inAWhile(data.retryInMs)}`,
   'call.refused': data => `${data.dependency} ${data.operation} was not called: ${data.reason}${inAWhile(data.retryAfterMs)}`,
   'call.abandoned': data => `${data.dependency} ${data.operation} runs on after its timeout (${String(data.abandoned)} such calls)`,

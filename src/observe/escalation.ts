@@ -47,6 +47,7 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
   'breaker.changed': data => (data.to === 'open' || data.to === 'forced-open' ? warn : info),
   'breaker.partition.changed': data => ({ level: data.to === 'open' ? 'warn' : 'info', throttle: `${data.dependency} partition ${data.to}` }),
   'breaker.shadowed': () => info,
+  'breaker.state.lost': () => warn,
   'call.failed': data => ({ ...FAILURES[data.failure], ...(data.failure === 'defect' ? {} : { throttle: `${data.dependency} ${data.operation}` }) }),
   'call.refused': data => ({ level: 'info', throttle: `${data.dependency} ${data.reason}` }),
   'call.abandoned': data => ({ level: 'warn', throttle: data.dependency }),

@@ -131,6 +131,7 @@ function toneOf(event: HoldfastEvent): TimelineEntry['tone'] {
     case 'app.started':
       return 'good'
     case 'store.lost':
+    case 'breaker.state.lost':
     case 'call.failed':
     case 'call.abandoned':
     case 'call.fallback-failed':
