@@ -17,6 +17,8 @@ export interface Attempt {
   readonly number: number
   /** The same over all attempts of one call: send it as the idempotency key. */
   readonly key: string
+  /** Milliseconds until nobody waits for this attempt any more: tell the other side, so that it drops what comes too late. `Infinity` without a limit. */
+  readonly leftMs: number
 }
 
 /** `lost`: another attempt of a hedged call was faster. */
@@ -30,6 +32,11 @@ export interface AttemptOwner {
   over(attempt: RunningAttempt<unknown>): void
 }
 
+/** Who goes on when an attempt has ended. */
+export interface AttemptListener {
+  ended(): void
+}
+
 export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatcher {
   readonly number: number
   /** For what is said about it. */
@@ -40,7 +47,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   readonly #limit: 'timeout' | 'deadline'
   #key: string | undefined
   #controller: AbortController | undefined
-  #wake: (() => void) | undefined
+  #listener: AttemptListener | undefined
   #watchers: Set<AbortWatcher> | undefined
   ending: Ending = 'running'
   value: T | undefined = undefined
@@ -75,6 +82,10 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     return this.#controller.signal
   }
 
+  get leftMs(): number {
+    return Math.max(0, this.dueAt - this.#env.monotonic())
+  }
+
   /** Whether it ended without its work, which may run on. */
   get leftAlone(): boolean {
     return this.ending === 'timeout' || this.ending === 'deadline' || this.ending === 'cancelled' || this.ending === 'lost'
@@ -94,31 +105,46 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     this.#watchers?.delete(watcher)
   }
 
-  /** Runs the work for at most `ms`. Undefined when it is over already, else a promise that resolves when the attempt has ended. */
-  start(work: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
+  /** Runs the work for at most `ms`. When it is over at once, `ending` says so afterwards. */
+  begin(work: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): void {
+    this.dueAt = now + ms
     let result: T | Promise<T>
     try {
       result = work(this)
     } catch (error) {
       this.#end('threw', undefined, error)
       this.#owner.over(this)
-      return undefined
+      return
     }
     if (!isThenable(result)) {
       this.#end('value', result, undefined)
       this.#owner.over(this)
-      return undefined
+      return
     }
     this.#timers.add(this, ms, now)
     // A foreign thenable may call back twice, throw, or never yield; Promise.resolve gives it a promise's manners.
-    const promise = result instanceof Promise ? (result) : Promise.resolve(result)
-    return new Promise(resolve => {
-      this.#wake = resolve
-      promise.then(
-        value => { this.#came('value', value, undefined) },
-        (error: unknown) => { this.#came('threw', undefined, error) },
-      )
-    })
+    const promise = result instanceof Promise ? result : Promise.resolve(result)
+    promise.then(
+      value => { this.#came('value', value, undefined) },
+      (error: unknown) => { this.#came('threw', undefined, error) },
+    )
+  }
+
+  /** Tells `listener` when it has ended. For an attempt that has not, and once. */
+  listen(listener: AttemptListener): void {
+    this.#listener = listener
+  }
+
+  /** The same as a promise; undefined when it is over already. */
+  whenEnded(): Promise<void> | undefined {
+    if (this.ending !== 'running') return undefined
+    return new Promise(resolve => { this.listen({ ended: resolve }) })
+  }
+
+  /** `begin` and `whenEnded`. */
+  start(work: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
+    this.begin(work, ms, now)
+    return this.whenEnded()
   }
 
   /** Called by the timer queue. */
@@ -139,7 +165,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   #came(ending: 'value' | 'threw', value: T | undefined, error: unknown): void {
     if (this.ending === 'running') {
       this.#end(ending, value, error)
-      this.#wake?.()
+      this.#listener?.ended()
     }
     this.#owner.over(this)
   }
@@ -147,7 +173,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   #leave(ending: 'timeout' | 'deadline' | 'cancelled' | 'lost'): void {
     if (this.ending !== 'running') return
     this.#end(ending, undefined, undefined)
-    this.#wake?.()
+    this.#listener?.ended()
     this.#owner.left(this)
     this.#controller?.abort(this.#reason())
     if (this.#watchers !== undefined) for (const watcher of [...this.#watchers]) watcher.aborted()

@@ -9,12 +9,13 @@ import type { BreakerState, Outcome, Tier } from '../core/index.ts'
 import type { Attempt } from './attempt.ts'
 import type { BreakerRecord, BreakerSnapshot, ForcedBreaker, RestoredBreaker } from './breaker/breaker.ts'
 import type { BreakerPartitionsSnapshot } from './breaker/partitions.ts'
+import type { CallCounters } from './call-reports.ts'
 import { isRefused, refusalError, type CallOptions, type WithFallback } from './call.ts'
 import type { Explanation } from './explain.ts'
 import { applyFallback, checkFallback, keepGood, type FallbackOptions, type FallbackPlace } from './fallback.ts'
 import type { LatencySnapshot } from './latency.ts'
 import { explainDependency, resolveDependency, type DependencyOptions, type DependencyRules } from './options.ts'
-import { Pipeline, type CallCounters } from './pipeline.ts'
+import { Pipeline } from './pipeline.ts'
 import { defaultKit, type GuardKit } from './policy.ts'
 
 /** How a dependency is doing, for console, health and CLI. */
@@ -126,7 +127,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
   }
 
   snapshot(): DependencySnapshot {
-    const { breaker, partitions, slots, abandoned, counters, lastError, latency } = this.#pipeline
+    const { breaker, partitions, slots, abandoned, reports: { counters, lastError }, latency } = this.#pipeline
     return {
       name: this.name, tier: this.tier, runbook: this.runbook, ...breaker.snapshot(), partitions: partitions?.snapshot(),
       limit: slots.limit, inFlight: slots.inFlight, queued: slots.queued, abandoned: abandoned.size,

@@ -150,7 +150,7 @@ export class FaultPlan {
   wrapFunction<Args extends readonly unknown[], T>(operation: string, run: (...args: Args) => T | Promise<T>): (...args: Args) => Promise<T> {
     return async (...args) => {
       const work = this.wrap(operation, 1, () => run(...args))
-      return work({ number: 1, key: '', get signal() { return signalIn(args) } })
+      return work({ number: 1, key: '', leftMs: Number.POSITIVE_INFINITY, get signal() { return signalIn(args) } })
     }
   }
 

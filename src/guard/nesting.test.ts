@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { EventBus, type HoldfastEvents } from '../core/index.ts'
+import { EventBus, withContext, type HoldfastEvents } from '../core/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { dependency, retry, type Dependency, type GuardKit } from './index.ts'
 
@@ -46,6 +46,29 @@ describe('a retry inside a retry', () => {
     await env.advance('10s')
     await result
     expect(told).toMatchObject([{ product: 12 }])
+  })
+
+  it('behind an await is told where the program has a context, as each handler and worker of an app has', async () => {
+    const { kit, told } = world()
+    const outer = aDependency('billing', 4, kit)
+    const inner = aDependency('ledger', 3, kit)
+    const pay = (): Promise<number> => outer.call('pay', READ, async () => {
+      await Promise.resolve()
+      return inner.call('book', READ, async () => 1)
+    })
+    await withContext({ component: 'handler pay' }, pay)
+    expect(told).toMatchObject([{ outer: 'billing', inner: 'ledger', product: 12 }])
+  })
+
+  it('is not seen behind an await elsewhere: to see it would make every promise of the process dearer', async () => {
+    const { kit, told } = world()
+    const outer = aDependency('billing', 4, kit)
+    const inner = aDependency('ledger', 3, kit)
+    await outer.call('pay', READ, async () => {
+      await Promise.resolve()
+      return inner.call('book', READ, async () => 1)
+    })
+    expect(told).toEqual([])
   })
 
   it.each([

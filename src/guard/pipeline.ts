@@ -1,49 +1,37 @@
 /**
  * The guarded call, fused: deadline > budgeted retry > hedge > breaker > outbound rate limit > concurrency limit > attempt
- * timeout > call, in one async function. What is usual runs through it without a closure, an event or a promise of ours
- * beyond the one of the attempt; only what is rare (a wait, a hedge, a failure) leaves it.
+ * timeout > call.
+ *
+ * A first attempt that is let in at once and answers runs through `run` alone: one object for the call, one for the attempt,
+ * one promise of ours, no closure of the pipeline, no event, no async function. Only what is rare (a wait, a hedge, a failure)
+ * goes on in `#attempts`.
  * Not here: what is declared (./options.ts), who may look and force (./dependency.ts), fallbacks (around it).
  */
-import { currentContext, durationMs, HoldfastError, humanDuration, isHoldfastError, messageOf, type Duration, type Outcome, type Refusal } from '../core/index.ts'
+import { currentContext, HoldfastError, type Context, type Outcome } from '../core/index.ts'
 import { AbandonedWork } from './abandoned.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
 import { RunningAttempt, type Attempt } from './attempt.ts'
 import { Breaker, REFUSED, type Gate } from './breaker/breaker.ts'
 import { BreakerPartitions } from './breaker/partitions.ts'
-import { borderError, checkOnce, refusal, refusalError, type CallOptions, type Failure, type Refused } from './call.ts'
-import { errorClass, judge, retryAfterOf } from './classify.ts'
-import { reasonText, Slots, type Priority } from './concurrency/limit.ts'
-import { hedgeDelayMs, Race, resolveHedge, type Contender, type HedgeOptions, type HedgeRules } from './hedge.ts'
+import { checkOnce, type CallOptions, type Failure, type Refused } from './call.ts'
+import { CallReports } from './call-reports.ts'
+import { CallRules } from './call-rules.ts'
+import { judge } from './classify.ts'
+import { Slots } from './concurrency/limit.ts'
+import { answer, GuardedCall, settled, thrown, type Entry, type FirstAttempts } from './guarded-call.ts'
+import { hedgeDelayMs, Race, type Contender, type HedgeRules } from './hedge.ts'
 import { Latency } from './latency.ts'
-import { announceNesting, repeatedBy, sampled } from './nesting.ts'
+import { around, carried, enter, leave, nestedLayer, repeatedBy, type Layer } from './nesting.ts'
 import type { DependencyRules } from './options.ts'
 import type { GuardKit } from './policy.ts'
-import { RateGate, rateLimitedMessage } from './rate-limit.ts'
-import { backoffMs, type RetryRules } from './retry/backoff.ts'
+import { RateGate } from './rate-limit.ts'
+import { backoffMs } from './retry/backoff.ts'
 import { RetryBudget } from './retry/budget.ts'
 import { Pause } from './retry/pause.ts'
-import { NO_RETRY, resolveRetry, type RetryOptions } from './retry/retry.ts'
+import { NO_RETRY } from './retry/retry.ts'
 import { timerQueue, type TimerQueue } from './timer-queue.ts'
 
-/** Different per-call deadlines that are remembered as numbers. */
-const DURATIONS_KEPT = 64
-
-/** Since the process began. */
-export interface CallCounters {
-  calls: number
-  /** Calls that failed in the end. */
-  failures: number
-  /** Calls (or repetitions) that were not made. */
-  refusals: number
-  retries: number
-  /** Repetitions and hedges that the budget did not allow. */
-  retriesSuppressed: number
-  /** Calls that were made once more because the answer was late. */
-  hedges: number
-  timeouts: number
-}
-
-export class Pipeline {
+export class Pipeline implements FirstAttempts {
   readonly name: string
   readonly breaker: Breaker
   readonly partitions: BreakerPartitions | undefined
@@ -51,26 +39,27 @@ export class Pipeline {
   readonly budget: RetryBudget
   readonly abandoned: AbandonedWork
   readonly latency: Latency = new Latency()
-  readonly counters: CallCounters = { calls: 0, failures: 0, refusals: 0, retries: 0, retriesSuppressed: 0, hedges: 0, timeouts: 0 }
-  lastError: { readonly message: string; readonly at: number } | undefined
+  readonly reports: CallReports
   readonly #kit: GuardKit
   readonly #rules: DependencyRules
   readonly #rate: RateGate | undefined
   readonly #timers: TimerQueue
+  readonly #layer: Layer
+  readonly #own: CallRules
   /** Of single attempts: when is an answer late? */
   readonly #attemptLatency = new Latency()
-  readonly #durations = new Map<string, number>()
-  readonly #retries = new WeakMap<RetryOptions, RetryRules>()
-  readonly #hedges = new WeakMap<HedgeOptions, HedgeRules>()
 
   constructor(name: string, rules: DependencyRules, kit: GuardKit) {
     this.name = name
     this.#kit = kit
     this.#rules = rules
+    this.#layer = { name, attempts: rules.retry.attempts }
+    this.#own = new CallRules(name)
     this.partitions = rules.partitions === undefined ? undefined : new BreakerPartitions(name, rules.partitions, kit)
     this.breaker = this.partitions?.parent ?? new Breaker(name, rules.breaker, kit)
     this.#rate = rules.rateLimit === undefined ? undefined : new RateGate(rules.rateLimit, kit.env)
     this.slots = new Slots(rules.concurrency, kit.env)
+    this.reports = new CallReports(name, rules, kit, this.slots, this.#rate)
     this.budget = new RetryBudget(rules.retryBudget, `dependency ${name}: retryBudget`)
     this.#timers = timerQueue(kit.env)
     this.abandoned = new AbandonedWork(
@@ -80,176 +69,232 @@ export class Pipeline {
     )
   }
 
-  /** With `asOutcome` the "no" is returned, else thrown; one function, so that neither costs the other. */
-  async run<T>(operation: string, options: CallOptions, run: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean): Promise<T | Outcome<T>> {
+  /** With `asOutcome` the "no" is the value of the promise, else its rejection. */
+  run<T>(operation: string, options: CallOptions, work: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean): Promise<T | Outcome<T>> {
     const context = currentContext()
+    const now = this.#kit.env.monotonic()
+    let call: GuardedCall<T>
+    try {
+      call = this.#prepare(operation, options, work, asOutcome, context, now)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    const { signal } = options
+    if (hasLeft(signal)) return settled(this.reports.refuse(call, 'cancelled'))
+    this.budget.deposit(now)
+    const entry = this.#enter(call, now)
+    if (entry !== 'admitted' || call.hedge !== undefined) return entry === 'admitted' || entry === 'wait' ? this.#attempts(call, entry, undefined) : settled(this.reports.refuse(call, entry))
+
+    const attempt = this.#begin(call, 1, context, now)
+    if (attempt.ending === 'value') {
+      this.#succeeded(call, call.permit, now)
+      return Promise.resolve(answer(call, attempt))
+    }
+    if (attempt.ending !== 'running') return this.#attempts(call, entry, { attempt, pending: undefined, permit: call.permit, startedAt: now })
+    call.attempt = attempt
+    call.begunAt = now
+    attempt.listen(call)
+    const promise = new Promise<T | Outcome<T>>(resolve => { call.resolve = resolve })
+    if (signal !== undefined) watch(signal, attempt)
+    return promise
+  }
+
+  /** Called when the first attempt of a call that was let in at once has ended. */
+  firstEnded<T>(call: GuardedCall<T>): void {
+    const { attempt, resolve, begunAt, options: { signal } } = call
+    if (attempt === undefined || resolve === undefined) return
+    if (signal !== undefined) unwatchAbort(signal, attempt)
+    if (attempt.ending === 'value') {
+      this.#succeeded(call, call.permit, begunAt)
+      resolve(answer(call, attempt))
+    } else resolve(this.#attempts(call, 'admitted', { attempt, pending: undefined, permit: call.permit, startedAt: begunAt }))
+  }
+
+  /** @throws HF_CALL_IN_TX, HF_OPTION_INVALID, HF_NOT_REPEATABLE */
+  #prepare<T>(operation: string, options: CallOptions, work: (attempt: Attempt) => T | Promise<T>, asOutcome: boolean, context: Context, now: number): GuardedCall<T> {
     if (context.transaction !== undefined) throw this.#inTransaction(operation, context.transaction)
-    const { env, events } = this.#kit
     const rules = this.#rules
     const gate = options.partition === undefined ? this.breaker : this.gateOf(options.partition)
-    const caller = options.signal
-    const startedAt = env.monotonic()
-    const deadlineAt = startedAt + (options.deadline === undefined ? rules.deadlineMs : this.#deadlineMs(options.deadline))
+    const deadlineAt = now + (options.deadline === undefined ? rules.deadlineMs : this.#own.deadlineMs(options.deadline))
     let retry = NO_RETRY
     let hedge: HedgeRules | undefined
+    let layer: Layer | undefined
     if (options.effect === 'read' || options.effect === 'idempotent') {
-      retry = options.retry === undefined ? rules.retry : this.#retryOf(operation, options.retry)
-      hedge = options.hedge === undefined ? rules.hedge : this.#hedgeOf(operation, options.hedge)
+      retry = options.retry === undefined ? rules.retry : this.#own.retry(operation, options.retry)
+      hedge = options.hedge === undefined ? rules.hedge : this.#own.hedge(operation, options.hedge)
+      if (retry.attempts > 1) layer = this.#layerIn(context, operation, retry.attempts)
     } else checkOnce(this.name, operation, options)
-    if (context.attempts !== undefined && retry.attempts > 1) announceNesting(events, context, this.name, operation, retry.attempts)
-    this.counters.calls += 1
-    if (hasLeft(caller)) return this.#refuse(operation, 'cancelled', undefined, asOutcome, options)
-    this.budget.deposit(startedAt)
+    this.reports.counters.calls += 1
+    return new GuardedCall(this, operation, options, work, asOutcome, gate, retry, hedge, layer, now, deadlineAt)
+  }
 
-    let now = startedAt
-    let key = options.key
-    let last: Failure | undefined
+  #layerIn(context: Context, operation: string, attempts: number): Layer {
+    const outer = around(context)
+    if (outer !== undefined) return nestedLayer(this.#kit.events, outer, this.name, operation, attempts)
+    return attempts === this.#layer.attempts ? this.#layer : { name: this.name, attempts }
+  }
+
+  /** The way in that waits for nothing. What it took, the call holds. */
+  #enter<T>(call: GuardedCall<T>, now: number): Entry {
+    call.permit = call.gate.acquire(now)
+    if (call.permit === REFUSED) return 'breaker-open'
+    call.hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
+    return call.hasTurn && this.slots.tryTake(call.options.priority) ? 'admitted' : 'wait'
+  }
+
+  #begin<T>(call: GuardedCall<T>, number: number, context: Context, now: number): RunningAttempt<T> {
+    const { env } = this.#kit
+    const { timeoutMs, faults } = this.#rules
+    const { layer, operation } = call
+    const leftMs = call.deadlineAt - now
+    const ms = timeoutMs <= leftMs ? timeoutMs : Math.max(0, leftMs)
+    const attempt = new RunningAttempt<T>(number, call.key, timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this.abandoned, operation)
+    const work = faults === undefined ? call.work : faults.wrap(operation, number, call.work)
+    if (layer === undefined) attempt.begin(work, ms, now)
+    else {
+      // An attempt never throws, so this needs no finally.
+      const outer = enter(layer)
+      if (carried(context, this.reports.counters.calls, number)) beginInside(layer, attempt, work, ms, now)
+      else attempt.begin(work, ms, now)
+      leave(outer)
+    }
+    return attempt
+  }
+
+  /** All that is not usual: waits, hedges, failures and what comes after them. `begun` is an attempt that has ended already. */
+  async #attempts<T>(call: GuardedCall<T>, entered: Entry, begun: Contender<T> | undefined): Promise<T | Outcome<T>> {
+    const { env } = this.#kit
+    const { signal } = call.options
+    let entry = entered
+    let contender = begun
     for (let number = 1; ; number += 1) {
-      // A timer that was late may have let the deadline pass during the wait.
-      if (now >= deadlineAt) return this.#refuse(operation, 'deadline', last, asOutcome, options)
-      let permit = gate.acquire(now)
-      if (permit === REFUSED) return this.#refuse(operation, 'breaker-open', last, asOutcome, options)
-      const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
-      if (!hasTurn || !this.slots.tryTake(options.priority)) {
-        const admission = await this.#queueUp(gate, permit, hasTurn, options.priority, deadlineAt, caller)
-        if (typeof admission === 'string') return this.#refuse(operation, admission, last, asOutcome, options)
-        permit = admission
-        now = env.monotonic()
+      if (contender === undefined) {
+        if (entry === 'wait') entry = await this.#queueUp(call)
+        if (entry !== 'admitted') return thrown(this.reports.refuse(call, entry as Refused))
+        contender = await this.#contend(call, number)
       }
-      let begunAt = now
-      let attempt = new RunningAttempt<T>(number, key, rules.timeoutMs <= deadlineAt - now ? 'timeout' : 'deadline', env, this.#timers, this.abandoned, operation)
-      const ms = Math.min(rules.timeoutMs, deadlineAt - now)
-      const work = rules.faults === undefined ? run : rules.faults.wrap(operation, number, run)
-      const pending = retry.attempts > 1 && (number > 1 || sampled(this.counters.calls))
-        ? startInside(this.name, retry.attempts, attempt, work, ms, now)
-        : attempt.start(work, ms, now)
-      if (pending !== undefined) {
-        if (hedge !== undefined) {
-          const winner = await this.#race(gate, { attempt, pending, permit, startedAt: now }, hedge, run, options.priority, deadlineAt, caller)
-          attempt = winner.attempt
-          permit = winner.permit
-          begunAt = winner.startedAt
-        } else await (caller === undefined ? pending : waitFor(attempt, pending, caller))
-      }
-      now = env.monotonic()
+      const { attempt, permit, startedAt } = contender
       if (attempt.ending === 'value') {
-        gate.settle(permit, 'success', now, now - begunAt)
-        this.slots.observe(now - begunAt, 'success', now)
-        this.latency.add(now - startedAt)
-        return asOutcome ? { ok: true, value: attempt.value as T } : (attempt.value as T)
+        this.#succeeded(call, permit, startedAt)
+        return answer(call, attempt)
       }
+      const now = env.monotonic()
       if (attempt.ending === 'cancelled') {
-        gate.settle(permit, 'neither', now, now - begunAt)
-        return this.#refuse(operation, 'cancelled', last, asOutcome, options)
+        call.gate.settle(permit, 'neither', now, now - startedAt)
+        return thrown(this.reports.refuse(call, 'cancelled'))
       }
-
-      const failure = this.#failed(attempt, last)
-      last = failure
-      this.#settle(gate, permit, failure, begunAt, now)
-      const waitMs = failure.verdict === 'transient' && number < retry.attempts && attempt.ending !== 'deadline'
-        ? Math.max(backoffMs(retry, number, env.random()), failure.retryAfterMs ?? 0)
+      const failure = this.reports.judge(attempt, call.last)
+      call.last = failure
+      this.#settle(call.gate, permit, failure, startedAt, now)
+      const waitMs = failure.verdict === 'transient' && number < call.retry.attempts && attempt.ending !== 'deadline'
+        ? Math.max(backoffMs(call.retry, number, env.random()), failure.retryAfterMs ?? 0)
         : undefined
       // The order matters: only a repetition that would be made takes from the budget.
-      const repeats = waitMs !== undefined && now + waitMs < deadlineAt && gate.allows() && this.#mayRepeat(now)
-      this.#announce(operation, failure, repeats ? waitMs : undefined)
-      if (!repeats) return this.#giveUp(operation, failure, asOutcome, options)
+      const repeats = waitMs !== undefined && now + waitMs < call.deadlineAt && call.gate.allows() && this.#mayRepeat(now)
+      this.reports.failed(call.operation, failure, repeats ? waitMs : undefined)
+      if (!repeats) return thrown(this.reports.giveUp(call, failure))
 
-      this.counters.retries += 1
+      this.reports.counters.retries += 1
       const pause = new Pause()
-      await waitFor(pause, pause.start(env, waitMs), caller)
-      if (pause.cancelled || hasLeft(caller)) return this.#refuse(operation, 'cancelled', last, asOutcome, options)
-      key = attempt.keySeen ?? key
-      now = env.monotonic()
+      await waitFor(pause, pause.start(env, waitMs), signal)
+      if (pause.cancelled || hasLeft(signal)) return thrown(this.reports.refuse(call, 'cancelled'))
+      call.key = attempt.keySeen ?? call.key
+      contender = undefined
+      const again = env.monotonic()
+      // A timer that was late may have let the deadline pass during the wait.
+      entry = again >= call.deadlineAt ? 'deadline' : this.#enter(call, again)
     }
   }
 
-  /** The slow way in: waits for a turn and for a slot. The permit to go on with, which may be another by then, or why not. */
-  async #queueUp(gate: Gate, permit: number, hasTurn: boolean, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined): Promise<number | Refused> {
+  /** One attempt to its end, with its hedges. */
+  async #contend<T>(call: GuardedCall<T>, number: number): Promise<Contender<T>> {
+    const startedAt = this.#kit.env.monotonic()
+    const attempt = this.#begin(call, number, currentContext(), startedAt)
+    const contender: Contender<T> = { attempt, pending: attempt.whenEnded(), permit: call.permit, startedAt }
+    if (contender.pending === undefined) return contender
+    if (call.hedge !== undefined) return this.#race(call, call.hedge, contender)
+    await waitFor(attempt, contender.pending, call.options.signal)
+    return contender
+  }
+
+  /** The slow way in: waits for a turn and for a slot. What the call took and does not use is given back. */
+  async #queueUp<T>(call: GuardedCall<T>): Promise<Entry> {
     const { env } = this.#kit
     const rate = this.#rate
-    let held = permit
-    let turn = hasTurn
+    const { gate, deadlineAt, options: { signal, priority } } = call
     const refused = (reason: Refused): Refused => {
       const now = env.monotonic()
-      if (held !== REFUSED) gate.settle(held, 'neither', now, 0)
-      if (turn) rate?.giveBack(now)
+      if (call.permit !== REFUSED) gate.settle(call.permit, 'neither', now, 0)
+      if (call.hasTurn) rate?.giveBack(now)
       return reason
     }
-    if (!turn && rate !== undefined) {
+    if (!call.hasTurn && rate !== undefined) {
       const now = env.monotonic()
       const place = rate.join(deadlineAt - now, now)
       if (place === undefined) return refused('rate-limited')
-      await waitFor(place, place.promise, caller)
+      await waitFor(place, place.promise, signal)
       if (place.ending !== 'granted') return refused(place.ending === 'cancelled' ? 'cancelled' : 'deadline')
-      turn = true
+      call.hasTurn = true
     }
     if (!this.slots.tryTake(priority)) {
       const now = env.monotonic()
       const place = this.slots.join(deadlineAt - now, now, priority)
       if (typeof place === 'string') return refused(place)
-      await waitFor(place, place.promise, caller)
+      await waitFor(place, place.promise, signal)
       if (place.ending !== 'granted') return refused(place.ending === 'waiting' ? 'deadline' : place.ending)
     }
     const now = env.monotonic()
     // The breaker may have changed its mind while we waited. Of a partition's two permits one may still be held.
-    if (!gate.holds(held)) {
-      gate.settle(held, 'neither', now, 0)
-      held = gate.acquire(now)
+    if (!gate.holds(call.permit)) {
+      gate.settle(call.permit, 'neither', now, 0)
+      call.permit = gate.acquire(now)
     }
-    const reason = hasLeft(caller) ? 'cancelled' : held === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
-    if (reason === undefined) return held
+    const reason = hasLeft(signal) ? 'cancelled' : call.permit === REFUSED ? 'breaker-open' : now >= deadlineAt ? 'deadline' : undefined
+    if (reason === undefined) return 'admitted'
     this.slots.give()
     return refused(reason)
   }
 
   /** Runs an attempt against hedges that begin when its answer is late. All but the winner are settled here. */
-  async #race<T>(
-    gate: Gate, first: Contender<T>, hedge: HedgeRules, run: (attempt: Attempt) => T | Promise<T>, priority: Priority | undefined, deadlineAt: number, caller: AbortSignal | undefined,
-  ): Promise<Contender<T>> {
+  async #race<T>(call: GuardedCall<T>, hedge: HedgeRules, first: Contender<T>): Promise<Contender<T>> {
     const { env, events } = this.#kit
-    const { operation, number } = first.attempt
-    const delayMs = hedgeDelayMs(hedge, this.#attemptLatency)
-    const watch = (attempt: RunningAttempt<T>): void => {
-      if (caller === undefined) return
-      if (caller.aborted) attempt.aborted()
-      else watchAbort(caller, attempt)
-    }
-    watch(first.attempt)
+    const { gate, operation, options: { signal } } = call
+    if (signal !== undefined) watch(signal, first.attempt)
     const race = new Race<T>(first, {
-      extra: hedge.extra, delayMs, timers: this.#timers, now: () => env.monotonic(),
+      extra: hedge.extra, delayMs: hedgeDelayMs(hedge, this.#attemptLatency), timers: this.#timers, now: () => env.monotonic(),
       begin: () => {
         const startedAt = env.monotonic()
-        const permit = this.#admitHedge(gate, priority, startedAt)
+        const permit = this.#admitHedge(call, startedAt)
         if (permit === REFUSED) return undefined
-        this.counters.hedges += 1
+        this.reports.counters.hedges += 1
         events.emit('call.hedged', { dependency: this.name, operation, afterMs: startedAt - first.startedAt })
-        const leftMs = deadlineAt - startedAt
-        const attempt = new RunningAttempt<T>(number, first.attempt.key, this.#rules.timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this.abandoned, operation)
-        const work = this.#rules.faults === undefined ? run : this.#rules.faults.wrap(operation, number, run)
-        const pending = attempt.start(work, Math.max(0, Math.min(this.#rules.timeoutMs, leftMs)), startedAt)
-        if (pending !== undefined) watch(attempt)
+        // All carry one key, so it is made now.
+        call.key = first.attempt.key
+        const attempt = this.#begin(call, first.attempt.number, currentContext(), startedAt)
+        const pending = attempt.whenEnded()
+        if (pending !== undefined && signal !== undefined) watch(signal, attempt)
         return { attempt, pending, permit, startedAt }
       },
       stands: error => judge(error, this.#rules.transient) !== 'transient',
       beaten: ({ attempt, permit, startedAt }) => {
-        if (caller !== undefined) unwatchAbort(caller, attempt)
+        if (signal !== undefined) unwatchAbort(signal, attempt)
         const now = env.monotonic()
         this.#attemptLatency.add(now - startedAt)
         if (attempt.ending === 'threw' || attempt.ending === 'timeout') {
-          const failure = this.#failed(attempt, undefined)
+          const failure = this.reports.judge(attempt, undefined)
           this.#settle(gate, permit, failure, startedAt, now)
-          this.#announce(operation, failure, undefined)
+          this.reports.failed(operation, failure, undefined)
         } else gate.settle(permit, 'neither', now, now - startedAt)
       },
     })
     const winner = await race.result
-    if (caller !== undefined) unwatchAbort(caller, winner.attempt)
+    if (signal !== undefined) unwatchAbort(signal, winner.attempt)
     if (winner.attempt.ending === 'value') this.#attemptLatency.add(env.monotonic() - winner.startedAt)
     return winner
   }
 
   /** A hedge is made only when nothing stands in its way: it never queues, and takes a slot from nobody who waits. */
-  #admitHedge(gate: Gate, priority: Priority | undefined, now: number): number {
+  #admitHedge<T>({ gate, options: { priority } }: GuardedCall<T>, now: number): number {
     const permit = gate.acquire(now)
     if (permit === REFUSED) return REFUSED
     const hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
@@ -264,79 +309,21 @@ export class Pipeline {
 
   #mayRepeat(now: number): boolean {
     if (this.budget.withdraw(now)) return true
-    this.counters.retriesSuppressed += 1
+    this.reports.counters.retriesSuppressed += 1
     return false
+  }
+
+  #succeeded<T>(call: GuardedCall<T>, permit: number, begunAt: number): void {
+    const now = this.#kit.env.monotonic()
+    call.gate.settle(permit, 'success', now, now - begunAt)
+    this.slots.observe(now - begunAt, 'success', now)
+    this.latency.add(now - call.startedAt)
   }
 
   #settle(gate: Gate, permit: number, failure: Failure, begunAt: number, now: number): void {
     const result = failure.verdict === 'transient' ? 'failure' : 'neither'
     gate.settle(permit, result, now, now - begunAt, failure.error)
     this.slots.observe(now - begunAt, result, now)
-  }
-
-  #announce(operation: string, { attempts, failure, message, error }: Failure, retryInMs: number | undefined): void {
-    this.#kit.events.emit('call.failed', { dependency: this.name, operation, attempt: attempts, failure, message, ...(retryInMs === undefined ? {} : { retryInMs }), error })
-  }
-
-  #failed(attempt: RunningAttempt<unknown>, previous: Failure | undefined): Failure {
-    const { env } = this.#kit
-    const attempts = attempt.number
-    if (attempt.ending === 'threw') {
-      const error = attempt.error
-      const failure: Failure = {
-        error, attempts, verdict: judge(error, this.#rules.transient), failure: errorClass(error), message: messageOf(error), retryAfterMs: retryAfterOf(error, env.now()),
-      }
-      if (failure.verdict !== 'neither') this.lastError = { message: failure.message, at: env.now() }
-      return failure
-    }
-    if (attempt.ending === 'timeout') this.counters.timeouts += 1
-    const code = attempt.ending === 'timeout' ? 'HF_TIMEOUT' : 'HF_DEADLINE'
-    const message = code === 'HF_TIMEOUT'
-      ? `${this.name} ${attempt.operation}: no answer within ${humanDuration(this.#rules.timeoutMs)} (attempt ${String(attempts)})`
-      : `${this.name} ${attempt.operation}: the deadline passed during attempt ${String(attempts)}`
-    const error = new HoldfastError(code, {
-      message, cause: previous?.error, stackless: true,
-      context: { dependency: this.name, operation: attempt.operation, policy: code === 'HF_TIMEOUT' ? 'timeout' : 'deadline', attempts },
-    })
-    this.lastError = { message, at: env.now() }
-    return { error, attempts, verdict: 'transient', failure: error.failure, message, retryAfterMs: undefined }
-  }
-
-  /** The call failed for good: what the caller gets. */
-  #giveUp(operation: string, failure: Failure, asOutcome: boolean, { partition }: CallOptions): Refusal {
-    this.counters.failures += 1
-    const error = borderError(this.name, operation, failure, undefined)
-    if (!asOutcome) throw error
-    return refusal(isHoldfastError(error) && error.code === 'HF_DEADLINE' ? 'deadline' : 'failed', error.message, failure.retryAfterMs ?? this.gateOf(partition).retryAfterMs, error)
-  }
-
-  /** The call was not made (again). Where an attempt failed before, that failure is the news, unless the caller left. */
-  #refuse(operation: string, reason: Refused, last: Failure | undefined, asOutcome: boolean, options: CallOptions): Refusal {
-    this.counters.refusals += 1
-    const waitMs = this.#waitMs(reason, options)
-    this.#kit.events.emit('call.refused', { dependency: this.name, operation, reason, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
-    if (last !== undefined && reason !== 'cancelled') {
-      this.counters.failures += 1
-      const error = borderError(this.name, operation, last, waitMs)
-      if (!asOutcome) throw error
-      return refusal('failed', error.message, error.retryAfterMs, error)
-    }
-    const message = this.#refusalMessage(operation, reason, waitMs, options)
-    if (asOutcome) return refusal(reason, message, waitMs)
-    throw refusalError(this.name, operation, { reason, message, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
-  }
-
-  /** After how long the same call would be made, as far as anybody can know. */
-  #waitMs(reason: Refused, { partition, deadline }: CallOptions): number | undefined {
-    if (reason === 'breaker-open') return this.gateOf(partition).retryAfterMs
-    if (reason !== 'rate-limited') return undefined
-    return this.#rate?.retryAfterMs(deadline === undefined ? this.#rules.deadlineMs : this.#deadlineMs(deadline), this.#kit.env.monotonic())
-  }
-
-  #refusalMessage(operation: string, reason: Refused, waitMs: number | undefined, { partition }: CallOptions): string {
-    if (reason === 'breaker-open') return this.gateOf(partition).refusal
-    if (reason === 'rate-limited') return this.#rate === undefined ? reason : rateLimitedMessage(this.name, this.#rate.rules, waitMs ?? 0)
-    return `${this.name} ${operation}: ${reasonText(reason, this.slots)}`
   }
 
   /** @throws HF_OPTION_INVALID */
@@ -352,52 +339,27 @@ export class Pipeline {
       context: { dependency: this.name, operation, transaction },
     })
   }
-
-  #retryOf(operation: string, options: RetryOptions | false): RetryRules {
-    if (options === false) return NO_RETRY
-    let rules = this.#retries.get(options)
-    if (rules === undefined) {
-      rules = resolveRetry(options, `${this.name} ${operation}: retry`)
-      this.#retries.set(options, rules)
-    }
-    return rules
-  }
-
-  #hedgeOf(operation: string, options: HedgeOptions | false): HedgeRules | undefined {
-    if (options === false) return undefined
-    let rules = this.#hedges.get(options)
-    if (rules === undefined) {
-      rules = resolveHedge(options, `${this.name} ${operation}: hedge`)
-      this.#hedges.set(options, rules)
-    }
-    return rules
-  }
-
-  #deadlineMs(deadline: Duration): number {
-    let ms = this.#durations.get(deadline)
-    if (ms === undefined) {
-      ms = durationMs(deadline, `${this.name}: deadline`)
-      if (this.#durations.size < DURATIONS_KEPT) this.#durations.set(deadline, ms)
-    }
-    return ms
-  }
 }
 
 /** Beside the pipeline, whose variables no closure may capture: that would put them on the heap at each call. */
-function startInside<T>(layer: string, attempts: number, attempt: RunningAttempt<T>, run: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): Promise<void> | undefined {
-  return repeatedBy(layer, attempts, () => attempt.start(run, ms, now))
+function beginInside<T>(layer: Layer, attempt: RunningAttempt<T>, work: (attempt: Attempt) => T | Promise<T>, ms: number, now: number): void {
+  repeatedBy(layer, (inside: (attempt: Attempt) => T | Promise<T>) => { attempt.begin(inside, ms, now) }, work)
 }
 
 function hasLeft(caller: AbortSignal | undefined): boolean {
   return caller?.aborted === true
 }
 
+/** The work may have aborted its own caller before it yielded: an abort event that is past is not heard again. */
+function watch(caller: AbortSignal, watcher: AbortWatcher): void {
+  if (caller.aborted) watcher.aborted()
+  else watchAbort(caller, watcher)
+}
+
 /** Waits for `promise`, with the caller's signal watched meanwhile. */
 async function waitFor(watcher: AbortWatcher, promise: Promise<void>, caller: AbortSignal | undefined): Promise<void> {
   if (caller === undefined) return promise
-  // The work may have aborted its own caller before it yielded: an abort event that is past is not heard again.
-  if (caller.aborted) watcher.aborted()
-  else watchAbort(caller, watcher)
+  watch(caller, watcher)
   await promise
   unwatchAbort(caller, watcher)
 }

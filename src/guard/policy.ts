@@ -129,6 +129,10 @@ class RootScope implements Scope {
     return this.#key
   }
 
+  get leftMs(): number {
+    return this.deadlineAt === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : Math.max(0, this.deadlineAt - this.#env.monotonic())
+  }
+
   get cancelled(): boolean {
     return this.#options.signal?.aborted === true
   }
@@ -192,6 +196,10 @@ export class InnerScope implements Scope {
 
   get signal(): AbortSignal {
     return this.#attempt?.signal ?? this.#outer.signal
+  }
+
+  get leftMs(): number {
+    return this.#attempt === undefined ? this.#outer.leftMs : Math.min(this.#attempt.leftMs, this.#outer.leftMs)
   }
 
   get cancelled(): boolean {

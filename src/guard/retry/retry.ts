@@ -5,10 +5,10 @@
  * caller has gone, wakes at once on abort, and never asks earlier than Retry-After says. A wait that does not fit the
  * deadline is not begun: the failure is handed out at once, with `retryAfterMs`.
  */
-import { currentContext, durationMs, HoldfastError, type Duration } from '../../core/index.ts'
+import { currentContext, durationMs, HoldfastError, type Context, type Duration } from '../../core/index.ts'
 import { judge, retryAfterOf } from '../classify.ts'
 import { repeated, type Explanation } from '../explain.ts'
-import { announceNesting, repeatedBy, sampled } from '../nesting.ts'
+import { around, carried, enter, leave, nestedLayer, repeatedBy, type Layer } from '../nesting.ts'
 import { refused, wholeNumber } from '../numbers.ts'
 import { cancelledError, defaultKit, errorContext, InnerScope, policyRun, type GuardKit, type Policy, type RepeatableRun, type Scope, type Work } from '../policy.ts'
 import { backoffMs, type Backoff, type RetryRules } from './backoff.ts'
@@ -56,15 +56,16 @@ export class Retry implements Policy {
   readonly kind = 'retry'
   readonly rules: RetryRules
   readonly budget: RetryBudget
-  readonly #name: string
+  readonly #layer: Layer
   readonly #kit: GuardKit
   readonly #transient: ((error: unknown) => boolean) | undefined
   #runs = 0
 
   constructor(options: RetryPolicyOptions, kit: GuardKit) {
-    this.#name = options.name ?? 'retry'
-    this.rules = resolveRetry({ ...RETRY_DEFAULTS, ...options }, this.#name)
-    this.budget = options.budget instanceof RetryBudget ? options.budget : new RetryBudget(options.budget ?? {}, `${this.#name}: budget`)
+    const name = options.name ?? 'retry'
+    this.rules = resolveRetry({ ...RETRY_DEFAULTS, ...options }, name)
+    this.budget = options.budget instanceof RetryBudget ? options.budget : new RetryBudget(options.budget ?? {}, `${name}: budget`)
+    this.#layer = { name, attempts: this.rules.attempts }
     this.#kit = kit
     this.#transient = options.transient
   }
@@ -78,31 +79,64 @@ export class Retry implements Policy {
   }
 
   async within<T>(scope: Scope, work: Work<T>): Promise<T> {
-    const { env } = this.#kit
-    const { effect } = scope
-    if (effect === undefined) throw undeclaredEffect(scope, 'retry')
-    const attempts = effect === 'once' ? 1 : this.rules.attempts
-    const context = currentContext()
-    if (context.attempts !== undefined && attempts > 1) announceNesting(this.#kit.events, context, this.#name, scope.operation ?? 'run', attempts)
+    const attempts = this.#attempts(scope)
     this.#runs += 1
-    this.budget.deposit(env.monotonic())
+    this.budget.deposit(this.#kit.env.monotonic())
     if (scope.ended) throw cancelledError(scope, 'retry')
-    for (let number = 1; ; number += 1) {
+    const context = currentContext()
+    const layer = attempts === 1 ? undefined : this.#layerIn(context, scope)
+    let failure: unknown
+    try {
+      return await this.#call(layer, context, 1, work, scope)
+    } catch (error) {
+      failure = error
+    }
+    if (layer !== undefined) return this.#repeat(scope, work, layer, failure)
+    throw failure
+  }
+
+  /** How many attempts the run may have. */
+  #attempts(scope: Scope): number {
+    if (scope.effect === undefined) throw undeclaredEffect(scope, 'retry')
+    return scope.effect === 'once' ? 1 : this.rules.attempts
+  }
+
+  #layerIn(context: Context, scope: Scope): Layer {
+    const outer = around(context)
+    return outer === undefined ? this.#layer : nestedLayer(this.#kit.events, outer, this.#layer.name, scope.operation ?? 'run', this.rules.attempts)
+  }
+
+  #call<T>(layer: Layer | undefined, context: Context, number: number, work: Work<T>, scope: Scope): T | Promise<T> {
+    if (layer === undefined) return work(scope)
+    const outer = enter(layer)
+    try {
+      return carried(context, this.#runs, number) ? repeatedBy(layer, work, scope) : work(scope)
+    } finally {
+      leave(outer)
+    }
+  }
+
+  /** All that comes after the first attempt has failed. */
+  async #repeat<T>(scope: Scope, work: Work<T>, layer: Layer, first: unknown): Promise<T> {
+    const { env } = this.#kit
+    let failure = first
+    for (let number = 2; number <= this.rules.attempts; number += 1) {
+      if (scope.ended || judge(failure, this.#transient) !== 'transient') break
+      const wait = Math.max(backoffMs(this.rules, number - 1, env.random()), retryAfterOf(failure, env.now()) ?? 0)
+      const now = env.monotonic()
+      if (now + wait >= scope.deadlineAt || !this.budget.withdraw(now)) break
+      const pause = new Pause()
+      scope.watch(pause)
+      await pause.start(env, wait)
+      scope.unwatch(pause)
+      if (scope.ended) throw cancelledError(scope, 'retry')
       try {
-        const inner = number === 1 ? scope : new InnerScope(scope, { number })
-        return await (attempts > 1 && (number > 1 || sampled(this.#runs)) ? repeatedBy(this.#name, attempts, () => work(inner)) : work(inner))
+        return await this.#call(layer, currentContext(), number, work, new InnerScope(scope, { number }))
       } catch (error) {
-        if (number >= attempts || scope.ended || judge(error, this.#transient) !== 'transient') throw error
-        const wait = Math.max(backoffMs(this.rules, number, env.random()), retryAfterOf(error, env.now()) ?? 0)
-        const now = env.monotonic()
-        if (now + wait >= scope.deadlineAt || !this.budget.withdraw(now)) throw error
-        const pause = new Pause()
-        scope.watch(pause)
-        await pause.start(env, wait)
-        scope.unwatch(pause)
-        if (scope.ended) throw cancelledError(scope, 'retry')
+        failure = error
       }
     }
+    throw failure
   }
 
   explain(inside: Explanation): Explanation {
