@@ -8,7 +8,7 @@ import { Action, Card, Row, State } from './card.tsx'
 export function Faults({ plans }: { readonly plans: readonly FaultsStatus[] }) {
   if (plans.length === 0) return null
   return (
-    <Card id="faults-on-purpose" title="Faults on purpose" note="ends by itself">
+    <Card id="faults-on-purpose" title="Faults on purpose" note="what is armed ends by itself">
       <ul class="rows">{plans.map(plan => <One key={plan.name} plan={plan} />)}</ul>
     </Card>
   )
