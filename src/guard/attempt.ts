@@ -5,7 +5,7 @@
  * `signal` (made only when somebody reads it, and never shared with another attempt) and reported to the owner when it
  * comes back at last, so that its slot is not given away before. Nothing here rejects: late results are swallowed.
  */
-import { HoldfastError, type Env } from '../core/index.ts'
+import { HoldfastError } from '../core/index.ts'
 import type { AbortWatcher } from './abort-watch.ts'
 import { TimerEntry, type TimerQueue } from './timer-queue.ts'
 
@@ -34,14 +34,13 @@ export interface AttemptOwner {
 
 /** Who goes on when an attempt has ended. */
 export interface AttemptListener {
-  ended(): void
+  ended(attempt: RunningAttempt<unknown>): void
 }
 
 export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatcher {
   readonly number: number
   /** For what is said about it. */
   readonly operation: string
-  readonly #env: Env
   readonly #timers: TimerQueue
   readonly #owner: AttemptOwner
   readonly #limit: 'timeout' | 'deadline'
@@ -50,22 +49,20 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   #listener: AttemptListener | undefined
   #watchers: Set<AbortWatcher> | undefined
   ending: Ending = 'running'
-  value: T | undefined = undefined
-  error: unknown = undefined
+  #result: unknown = undefined
 
-  constructor(number: number, key: string | undefined, limit: 'timeout' | 'deadline', env: Env, timers: TimerQueue, owner: AttemptOwner, operation = '') {
+  constructor(number: number, key: string | undefined, limit: 'timeout' | 'deadline', timers: TimerQueue, owner: AttemptOwner, operation = '') {
     super()
     this.operation = operation
     this.number = number
     this.#key = key
     this.#limit = limit
-    this.#env = env
     this.#timers = timers
     this.#owner = owner
   }
 
   get key(): string {
-    this.#key ??= this.#env.uuid()
+    this.#key ??= this.#timers.env.uuid()
     return this.#key
   }
 
@@ -82,8 +79,18 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     return this.#controller.signal
   }
 
+  /** What the work answered. */
+  get value(): T | undefined {
+    return this.ending === 'value' ? this.#result as T : undefined
+  }
+
+  /** What the work threw. */
+  get error(): unknown {
+    return this.ending === 'threw' ? this.#result : undefined
+  }
+
   get leftMs(): number {
-    return Math.max(0, this.dueAt - this.#env.monotonic())
+    return Math.max(0, this.dueAt - this.#timers.env.monotonic())
   }
 
   /** Whether it ended without its work, which may run on. */
@@ -112,12 +119,12 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     try {
       result = work(this)
     } catch (error) {
-      this.#end('threw', undefined, error)
+      this.#end('threw', error)
       this.#owner.over(this)
       return
     }
     if (!isThenable(result)) {
-      this.#end('value', result, undefined)
+      this.#end('value', result)
       this.#owner.over(this)
       return
     }
@@ -125,8 +132,8 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     // A foreign thenable may call back twice, throw, or never yield; Promise.resolve gives it a promise's manners.
     const promise = result instanceof Promise ? result : Promise.resolve(result)
     promise.then(
-      value => { this.#came('value', value, undefined) },
-      (error: unknown) => { this.#came('threw', undefined, error) },
+      value => { this.#came('value', value) },
+      (error: unknown) => { this.#came('threw', error) },
     )
   }
 
@@ -138,7 +145,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   /** The same as a promise; undefined when it is over already. */
   whenEnded(): Promise<void> | undefined {
     if (this.ending !== 'running') return undefined
-    return new Promise(resolve => { this.listen({ ended: resolve }) })
+    return new Promise(resolve => { this.listen({ ended: () => { resolve() } }) })
   }
 
   /** `begin` and `whenEnded`. */
@@ -162,27 +169,26 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
     this.#leave('lost')
   }
 
-  #came(ending: 'value' | 'threw', value: T | undefined, error: unknown): void {
+  #came(ending: 'value' | 'threw', result: unknown): void {
     if (this.ending === 'running') {
-      this.#end(ending, value, error)
-      this.#listener?.ended()
+      this.#end(ending, result)
+      this.#listener?.ended(this)
     }
     this.#owner.over(this)
   }
 
   #leave(ending: 'timeout' | 'deadline' | 'cancelled' | 'lost'): void {
     if (this.ending !== 'running') return
-    this.#end(ending, undefined, undefined)
-    this.#listener?.ended()
+    this.#end(ending, undefined)
+    this.#listener?.ended(this)
     this.#owner.left(this)
     this.#controller?.abort(this.#reason())
     if (this.#watchers !== undefined) for (const watcher of [...this.#watchers]) watcher.aborted()
   }
 
-  #end(ending: Ending, value: T | undefined, error: unknown): void {
+  #end(ending: Ending, result: unknown): void {
     this.ending = ending
-    this.value = value
-    this.error = error
+    this.#result = result
     this.#timers.remove(this)
   }
 

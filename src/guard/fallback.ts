@@ -148,7 +148,7 @@ async function runWithin<F>(options: FallbackFunction<F>, reason: FallbackReason
   const { env } = kit
   const within = options.within ?? FALLBACK_DEFAULTS.within
   // Work of a fallback that runs on holds nothing of the dependency.
-  const attempt = new RunningAttempt<F>(1, undefined, 'timeout', env, timerQueue(env), { left: () => undefined, over: () => undefined })
+  const attempt = new RunningAttempt<F>(1, undefined, 'timeout', timerQueue(env), { left: () => undefined, over: () => undefined })
   const pending = attempt.start(() => options.run(reason, attempt), durationMs(within, `${place.dependency} ${place.operation}: fallback: within`), env.monotonic())
   if (pending === undefined) return attempt
   const { signal } = place

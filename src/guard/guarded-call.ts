@@ -14,7 +14,13 @@ export type Entry = 'admitted' | 'wait' | Refused
 
 /** Who goes on when a first attempt has ended. */
 export interface FirstAttempts {
-  firstEnded<T>(call: GuardedCall<T>): void
+  firstEnded<T>(call: GuardedCall<T>, attempt: RunningAttempt<T>): void
+}
+
+/** One function for all promises: a closure for each would be a tenth of what a call allocates. */
+let held: ((answer: unknown) => void) | undefined
+function hold(resolve: (answer: unknown) => void): void {
+  held = resolve
 }
 
 /** One call on its way through the pipeline: what was asked, and what it holds. */
@@ -35,9 +41,6 @@ export class GuardedCall<T> implements AttemptListener {
   permit: number = REFUSED
   /** Whether it holds a turn of the rate limit. */
   hasTurn = false
-  /** The first attempt, while it is on its way outside `#attempts`. */
-  attempt: RunningAttempt<T> | undefined = undefined
-  begunAt = 0
   last: Failure | undefined = undefined
   resolve: ((answer: T | Outcome<T> | Promise<T | Outcome<T>>) => void) | undefined = undefined
 
@@ -59,9 +62,16 @@ export class GuardedCall<T> implements AttemptListener {
     this.key = options.key
   }
 
-  /** Its first attempt has. */
-  ended(): void {
-    this.#pipeline.firstEnded(this)
+  /** Its first attempt has, which began with it. */
+  ended(attempt: RunningAttempt<unknown>): void {
+    this.#pipeline.firstEnded(this, attempt as RunningAttempt<T>)
+  }
+
+  /** For who waits for the end of that attempt and of what follows. */
+  promise(): Promise<T | Outcome<T>> {
+    const promise = new Promise<T | Outcome<T>>(hold as (resolve: (answer: T | Outcome<T> | Promise<T | Outcome<T>>) => void) => void)
+    this.resolve = held
+    return promise
   }
 }
 

@@ -181,7 +181,7 @@ export class Hedge implements Policy {
     const begin = (): Contender<T> => {
       const startedAt = env.monotonic()
       number += 1
-      const attempt = new RunningAttempt<T>(number, undefined, 'deadline', env, timers, new PassesOn(scope))
+      const attempt = new RunningAttempt<T>(number, undefined, 'deadline', timers, new PassesOn(scope))
       const pending = attempt.start(() => work(new InnerScope(scope, { attempt, number: attempt.number })), Number.POSITIVE_INFINITY, startedAt)
       if (pending !== undefined) scope.watch(attempt)
       return { attempt, pending, permit: 0, startedAt }

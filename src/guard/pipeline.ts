@@ -91,23 +91,20 @@ export class Pipeline implements FirstAttempts {
       return Promise.resolve(answer(call, attempt))
     }
     if (attempt.ending !== 'running') return this.#attempts(call, entry, { attempt, pending: undefined, permit: call.permit, startedAt: now })
-    call.attempt = attempt
-    call.begunAt = now
     attempt.listen(call)
-    const promise = new Promise<T | Outcome<T>>(resolve => { call.resolve = resolve })
+    const promise = call.promise()
     if (signal !== undefined) watch(signal, attempt)
     return promise
   }
 
   /** Called when the first attempt of a call that was let in at once has ended. */
-  firstEnded<T>(call: GuardedCall<T>): void {
-    const { attempt, resolve, begunAt, options: { signal } } = call
-    if (attempt === undefined || resolve === undefined) return
+  firstEnded<T>(call: GuardedCall<T>, attempt: RunningAttempt<T>): void {
+    const { startedAt, options: { signal } } = call
     if (signal !== undefined) unwatchAbort(signal, attempt)
     if (attempt.ending === 'value') {
-      this.#succeeded(call, call.permit, begunAt)
-      resolve(answer(call, attempt))
-    } else resolve(this.#attempts(call, 'admitted', { attempt, pending: undefined, permit: call.permit, startedAt: begunAt }))
+      this.#succeeded(call, call.permit, startedAt)
+      call.resolve?.(answer(call, attempt))
+    } else call.resolve?.(this.#attempts(call, 'admitted', { attempt, pending: undefined, permit: call.permit, startedAt }))
   }
 
   /** @throws HF_CALL_IN_TX, HF_OPTION_INVALID, HF_NOT_REPEATABLE */
@@ -143,12 +140,11 @@ export class Pipeline implements FirstAttempts {
   }
 
   #begin<T>(call: GuardedCall<T>, number: number, context: Context, now: number): RunningAttempt<T> {
-    const { env } = this.#kit
     const { timeoutMs, faults } = this.#rules
     const { layer, operation } = call
     const leftMs = call.deadlineAt - now
     const ms = timeoutMs <= leftMs ? timeoutMs : Math.max(0, leftMs)
-    const attempt = new RunningAttempt<T>(number, call.key, timeoutMs <= leftMs ? 'timeout' : 'deadline', env, this.#timers, this.abandoned, operation)
+    const attempt = new RunningAttempt<T>(number, call.key, timeoutMs <= leftMs ? 'timeout' : 'deadline', this.#timers, this.abandoned, operation)
     const work = faults === undefined ? call.work : faults.wrap(operation, number, call.work)
     if (layer === undefined) attempt.begin(work, ms, now)
     else {

@@ -73,7 +73,7 @@ export function policyRun<T, F = never>(policy: Policy<F>, env: Env, work: Work<
 
 async function untilAborted<T, F>(policy: Policy<F>, env: Env, scope: Scope, work: Work<T>): Promise<T | F> {
   if (scope.ended) throw cancelledError(scope, policy.kind)
-  const attempt = new RunningAttempt<T | F>(1, undefined, 'deadline', env, timerQueue(env), NOBODY)
+  const attempt = new RunningAttempt<T | F>(1, undefined, 'deadline', timerQueue(env), NOBODY)
   const pending = attempt.start(() => policy.within(scope, work), Number.POSITIVE_INFINITY, 0)
   if (pending !== undefined) {
     scope.watch(attempt)

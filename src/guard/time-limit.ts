@@ -10,7 +10,7 @@ import { timerQueue } from './timer-queue.ts'
 export async function limited<T>(kind: 'timeout' | 'deadline', ms: number, env: Env, scope: Scope, work: Work<T>): Promise<T> {
   if (scope.ended) throw cancelledError(scope, kind)
   const now = env.monotonic()
-  const attempt = new RunningAttempt<T>(scope.number, undefined, kind, env, timerQueue(env), new PassesOn(scope))
+  const attempt = new RunningAttempt<T>(scope.number, undefined, kind, timerQueue(env), new PassesOn(scope))
   const deadlineAt = kind === 'deadline' ? Math.min(scope.deadlineAt, now + ms) : scope.deadlineAt
   const pending = attempt.start(() => work(new InnerScope(scope, { attempt, deadlineAt })), ms, now)
   if (pending !== undefined) {

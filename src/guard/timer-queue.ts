@@ -28,13 +28,13 @@ interface EntryList {
 }
 
 export class TimerQueue {
-  readonly #env: Env
+  readonly env: Env
   readonly #lists = new Map<number, EntryList>()
   #armedAt = Number.POSITIVE_INFINITY
   #disarm: (() => void) | undefined
 
   constructor(env: Env) {
-    this.#env = env
+    this.env = env
   }
 
   /** `now` is the monotonic time, which callers have at hand. */
@@ -71,14 +71,14 @@ export class TimerQueue {
   #arm(at: number, now: number): void {
     this.#disarm?.()
     this.#armedAt = at
-    const timer = this.#env.timer(Math.max(0, at - now), () => { this.#fire() })
+    const timer = this.env.timer(Math.max(0, at - now), () => { this.#fire() })
     this.#disarm = () => { timer.cancel() }
   }
 
   #fire(): void {
     this.#armedAt = Number.POSITIVE_INFINITY
     this.#disarm = undefined
-    const now = this.#env.monotonic()
+    const now = this.env.monotonic()
     let next = Number.POSITIVE_INFINITY
     for (const list of [...this.#lists.values()]) {
       while (list.head !== undefined && list.head.dueAt <= now) {

@@ -110,7 +110,8 @@ export class Slots {
   #peak = 0
   #limit = 0
   #backgroundLimit = 0
-  #typicalMs: number | undefined
+  /** NaN before the first: a number always, so that writing it allocates nothing. */
+  #typicalMs = Number.NaN
   /** The latest time that anybody told; the real one is never earlier. */
   #now = 0
 
@@ -140,7 +141,7 @@ export class Slots {
 
   /** What a piece of work has typically taken of late; undefined before the first. */
   get typicalMs(): number | undefined {
-    return this.#typicalMs
+    return Number.isNaN(this.#typicalMs) ? undefined : this.#typicalMs
   }
 
   /** Whoever could be served from the queue has been, so a free slot belongs to nobody else. */
@@ -195,7 +196,7 @@ export class Slots {
   observe(durationMs: number, result: 'success' | 'failure' | 'neither', now: number): void {
     this.#tick(now)
     if (result === 'neither') return
-    this.#typicalMs = this.#typicalMs === undefined ? durationMs : this.#typicalMs + TYPICAL_SMOOTHING * (durationMs - this.#typicalMs)
+    this.#typicalMs = Number.isNaN(this.#typicalMs) ? durationMs : this.#typicalMs + TYPICAL_SMOOTHING * (durationMs - this.#typicalMs)
     if (this.#gradient !== undefined) this.#adapt(this.#gradient, durationMs, result, now)
   }
 
@@ -229,7 +230,7 @@ export class Slots {
   }
 
   #marginMs(): number {
-    return this.rules.marginMs ?? this.#typicalMs ?? 0
+    return this.rules.marginMs ?? this.typicalMs ?? 0
   }
 
   /** Slots come free at a rate of limit / typical; those ahead get theirs first. */
@@ -237,7 +238,7 @@ export class Slots {
     let ahead = Math.max(0, this.#inFlight - this.#limit) + this.#critical.size
     if (priority !== 'critical') ahead += this.#normal.size
     if (priority === 'background') ahead += this.#background.size
-    return ahead * (this.#typicalMs ?? 0) / this.#limit
+    return ahead * (this.typicalMs ?? 0) / this.#limit
   }
 
   #admit(): void {
