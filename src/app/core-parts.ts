@@ -9,6 +9,7 @@ import { createHealth, type Health } from '../health/index.ts'
 import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
 import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
 import { storedItems, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
+import { hear } from './attached.ts'
 import { BreakerFile } from './breaker-file.ts'
 import type { HoldfastOptions } from './holdfast.ts'
 import { Runbooks } from './runbooks.ts'
@@ -84,10 +85,13 @@ export class CoreParts<Tx> {
 
   dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name> {
     this.runbooks.named(`dependency ${name}`, options.runbook)
-    const made = dependency(name, options, this.kit)
-    this.dependencies.add(name, made)
-    this.health.follow(name, options.tier)
-    this.breakerFile?.declared(made)
+    return this.#known(dependency(name, options, this.kit))
+  }
+
+  attach<D extends Dependency>(made: D): D {
+    this.runbooks.named(`dependency ${made.name}`, made.runbook)
+    this.#known(made)
+    this.#silence.push(hear(made, this.kit.events))
     return made
   }
 
@@ -115,6 +119,13 @@ export class CoreParts<Tx> {
     for (const stop of this.#silence) stop()
     this.alerts.stop()
     this.timeline.stop()
+  }
+
+  #known<D extends Dependency>(made: D): D {
+    this.dependencies.add(made.name, made)
+    this.health.follow(made.name, made.tier)
+    this.breakerFile?.declared(made)
+    return made
   }
 
   #commandPorts(): Parameters<typeof commands<Tx>>[1] {

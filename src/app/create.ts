@@ -78,6 +78,7 @@ class Service<Tx> {
       },
       flags: declared => parts.flags(declared),
       dependency: (name, given) => parts.dependency(name, given),
+      attach: made => parts.attach(made),
       faults: given => parts.faults(given),
       limit: (name, given) => parts.limit(name, given),
       worker: (name, given) => {

@@ -53,6 +53,14 @@ export interface Holdfast {
   flags<const Names extends string>(declared: { readonly [N in Names]: FlagOptions }): Flags<Names>
   dependency<const Name extends string>(name: Name, options: DependencyOptions): Dependency<Name>
   /**
+   * Takes in a dependency that `dependency()` of `holdfast/guard` made before there was an app. Operators see, force and explain it like any other,
+   * health follows its breaker, and what its own bus says of it is heard by log, metrics, timeline and alerts until this app stops. A breaker that is
+   * not closed is announced at once. It keeps its time, its rules and its bus; faults that it was given are not taken in.
+   * For dependencies only: a breaker or a limit alone has no tier, no runbook and no calls to show.
+   * @throws HF_NAME_TAKEN; at `start()` HF_OPTION_INVALID for a runbook that does not exist
+   */
+  attach<D extends Dependency>(dependency: D): D
+  /**
    * Faults on purpose for the calls of a dependency (its option `faults`), known to operators by name: in the status, and by the commands
    * `faults.arm` and `faults.disarm`, which ask who and why and leave an audit row. Where `NODE_ENV` (of `environment`) is `production` nothing is
    * injected until it is armed, for an hour at most; elsewhere it acts from the beginning. Give a flag as `when`, and that switches it too.

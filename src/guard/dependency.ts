@@ -53,6 +53,8 @@ export interface Dependency<Name extends string = string> {
   readonly name: Name
   readonly tier: Tier
   readonly runbook: string
+  /** What it lives in: its time, and the bus that hears of it. */
+  readonly kit: GuardKit
   /**
    * The value of `run`, or a coded error. A HoldfastError that `run` throws and that is not worth repeating passes as it
    * is (an HttpStatusError with its status, say); everything else is wrapped once, with `cause` and
@@ -83,7 +85,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
   readonly name: Name
   readonly tier: Tier
   readonly runbook: string
-  readonly #kit: GuardKit
+  readonly kit: GuardKit
   readonly #rules: DependencyRules
   readonly #pipeline: Pipeline
 
@@ -92,7 +94,7 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
     this.name = name
     this.tier = options.tier
     this.runbook = options.runbook
-    this.#kit = kit
+    this.kit = kit
     this.#pipeline = new Pipeline(name, this.#rules, kit)
   }
 
@@ -143,10 +145,10 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
     checkFallback(fallback, `${this.name} ${operation}: fallback`)
     try {
       const value = await this.#pipeline.run(operation, options, run, false) as T
-      keepGood(fallback, value, this.name, operation, this.#kit.env.monotonic())
+      keepGood(fallback, value, this.name, operation, this.kit.env.monotonic())
       return value
     } catch (error) {
-      return applyFallback(fallback, error, this.#place(operation, options), this.#kit)
+      return applyFallback(fallback, error, this.#place(operation, options), this.kit)
     }
   }
 
@@ -154,12 +156,12 @@ class GuardedDependency<Name extends string> implements Dependency<Name> {
     checkFallback(fallback, `${this.name} ${operation}: fallback`)
     const outcome = await this.#pipeline.run(operation, options, run, true) as Outcome<T>
     if (outcome.ok) {
-      keepGood(fallback, outcome.value, this.name, operation, this.#kit.env.monotonic())
+      keepGood(fallback, outcome.value, this.name, operation, this.kit.env.monotonic())
       return outcome
     }
     const error = outcome.error ?? (isRefused(outcome.reason) ? refusalError(this.name, operation, { ...outcome, reason: outcome.reason }) : outcome)
     try {
-      return { ok: true, value: await applyFallback(fallback, error, this.#place(operation, options), this.#kit) }
+      return { ok: true, value: await applyFallback(fallback, error, this.#place(operation, options), this.kit) }
     } catch {
       // What it throws is the failure itself, which the caller has as a value.
       return outcome

@@ -77,7 +77,7 @@ export class Pipeline implements FirstAttempts {
     try {
       call = this.#prepare(operation, options, work, asOutcome, context, now)
     } catch (error) {
-      return Promise.reject(error)
+      return settled(error as HoldfastError)
     }
     const { signal } = options
     if (hasLeft(signal)) return settled(this.reports.refuse(call, 'cancelled'))
