@@ -2,13 +2,13 @@
  * Work that runs on although nobody waits for it any more: counted, and announced once when it doesn't come back soon.
  */
 import type { Env } from '../core/index.ts'
-import type { AttemptOwner, RunningAttempt } from './attempt.ts'
+import type { RunningAttempt } from './attempt.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
 
 /** Work that has not come back this long after it was told to stop is announced. */
 const ANNOUNCED_AFTER_MS = 1_000
 
-export class AbandonedWork implements AttemptOwner {
+export class AbandonedWork {
   readonly #attempts = new Map<RunningAttempt<unknown>, Announcement>()
   readonly #env: Env
   readonly #timers: TimerQueue

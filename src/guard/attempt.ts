@@ -24,8 +24,13 @@ export interface Attempt {
 /** `lost`: another attempt of a hedged call was faster. */
 export type Ending = 'running' | 'value' | 'threw' | 'timeout' | 'deadline' | 'cancelled' | 'lost'
 
-/** Who holds something on behalf of an attempt until its work is really over. */
-export interface AttemptOwner {
+/** On whose behalf an attempt runs. */
+export interface AttemptHost {
+  readonly timers: TimerQueue
+  /** For what is said about it. */
+  readonly operation: string
+  /** The idempotency key, made when it is first read. */
+  readonly key: string
   /** It ended without its work: the caller goes on, the work may run on. */
   left(attempt: RunningAttempt<unknown>): void
   /** Its work is over, in time or late. */
@@ -39,44 +44,36 @@ export interface AttemptListener {
 
 export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatcher {
   readonly number: number
-  /** For what is said about it. */
-  readonly operation: string
-  readonly #timers: TimerQueue
-  readonly #owner: AttemptOwner
+  readonly #host: AttemptHost
   readonly #limit: 'timeout' | 'deadline'
-  #key: string | undefined
-  #controller: AbortController | undefined
+  /** Who is told when it is left alone; made when somebody wants to know. */
+  #told: { controller: AbortController | undefined; readonly watchers: Set<AbortWatcher> } | undefined
   #listener: AttemptListener | undefined
-  #watchers: Set<AbortWatcher> | undefined
   ending: Ending = 'running'
   #result: unknown = undefined
 
-  constructor(number: number, key: string | undefined, limit: 'timeout' | 'deadline', timers: TimerQueue, owner: AttemptOwner, operation = '') {
+  constructor(host: AttemptHost, number: number, limit: 'timeout' | 'deadline') {
     super()
-    this.operation = operation
+    this.#host = host
     this.number = number
-    this.#key = key
     this.#limit = limit
-    this.#timers = timers
-    this.#owner = owner
   }
 
   get key(): string {
-    this.#key ??= this.#timers.env.uuid()
-    return this.#key
+    return this.#host.key
   }
 
-  /** The key when anybody has seen it: only then the next attempt has to carry the same. */
-  get keySeen(): string | undefined {
-    return this.#key
+  get operation(): string {
+    return this.#host.operation
   }
 
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController()
-      if (this.leftAlone) this.#controller.abort(this.#reason())
+    const told = this.#listeners()
+    if (told.controller === undefined) {
+      told.controller = new AbortController()
+      if (this.leftAlone) told.controller.abort(this.#reason())
     }
-    return this.#controller.signal
+    return told.controller.signal
   }
 
   /** What the work answered. */
@@ -90,7 +87,7 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
   }
 
   get leftMs(): number {
-    return Math.max(0, this.dueAt - this.#timers.env.monotonic())
+    return Math.max(0, this.dueAt - this.#host.timers.env.monotonic())
   }
 
   /** Whether it ended without its work, which may run on. */
@@ -104,12 +101,11 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
       watcher.aborted()
       return
     }
-    this.#watchers ??= new Set()
-    this.#watchers.add(watcher)
+    this.#listeners().watchers.add(watcher)
   }
 
   unwatch(watcher: AbortWatcher): void {
-    this.#watchers?.delete(watcher)
+    this.#told?.watchers.delete(watcher)
   }
 
   /** Runs the work for at most `ms`. When it is over at once, `ending` says so afterwards. */
@@ -120,15 +116,15 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
       result = work(this)
     } catch (error) {
       this.#end('threw', error)
-      this.#owner.over(this)
+      this.#host.over(this)
       return
     }
     if (!isThenable(result)) {
       this.#end('value', result)
-      this.#owner.over(this)
+      this.#host.over(this)
       return
     }
-    this.#timers.add(this, ms, now)
+    this.#host.timers.add(this, ms, now)
     // A foreign thenable may call back twice, throw, or never yield; Promise.resolve gives it a promise's manners.
     const promise = result instanceof Promise ? result : Promise.resolve(result)
     promise.then(
@@ -174,22 +170,28 @@ export class RunningAttempt<T> extends TimerEntry implements Attempt, AbortWatch
       this.#end(ending, result)
       this.#listener?.ended(this)
     }
-    this.#owner.over(this)
+    this.#host.over(this)
   }
 
   #leave(ending: 'timeout' | 'deadline' | 'cancelled' | 'lost'): void {
     if (this.ending !== 'running') return
     this.#end(ending, undefined)
     this.#listener?.ended(this)
-    this.#owner.left(this)
-    this.#controller?.abort(this.#reason())
-    if (this.#watchers !== undefined) for (const watcher of [...this.#watchers]) watcher.aborted()
+    this.#host.left(this)
+    if (this.#told === undefined) return
+    this.#told.controller?.abort(this.#reason())
+    for (const watcher of [...this.#told.watchers]) watcher.aborted()
+  }
+
+  #listeners(): { controller: AbortController | undefined; readonly watchers: Set<AbortWatcher> } {
+    this.#told ??= { controller: undefined, watchers: new Set() }
+    return this.#told
   }
 
   #end(ending: Ending, result: unknown): void {
     this.ending = ending
     this.#result = result
-    this.#timers.remove(this)
+    this.#host.timers.remove(this)
   }
 
   #reason(): HoldfastError {

@@ -83,8 +83,8 @@ export class CallReports {
   }
 
   /** The call was not made (again). Where an attempt failed before, that failure is the news, unless the caller left. */
-  refuse<T>(call: GuardedCall<T>, reason: Refused): Refusal | HoldfastError {
-    const { operation, asOutcome, last } = call
+  refuse<T>(call: GuardedCall<T>, reason: Refused, last?: Failure): Refusal | HoldfastError {
+    const { operation, asOutcome } = call
     this.counters.refusals += 1
     const waitMs = this.#waitMs(call, reason)
     this.#kit.events.emit('call.refused', { dependency: this.#name, operation, reason, ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }) })
@@ -98,9 +98,9 @@ export class CallReports {
   }
 
   /** After how long the same call would be made, as far as anybody can know. */
-  #waitMs<T>({ gate, startedAt, deadlineAt }: GuardedCall<T>, reason: Refused): number | undefined {
+  #waitMs<T>({ gate, deadlineMs }: GuardedCall<T>, reason: Refused): number | undefined {
     if (reason === 'breaker-open') return gate.retryAfterMs
-    return reason === 'rate-limited' ? this.#rate?.retryAfterMs(deadlineAt - startedAt, this.#kit.env.monotonic()) : undefined
+    return reason === 'rate-limited' ? this.#rate?.retryAfterMs(deadlineMs, this.#kit.env.monotonic()) : undefined
   }
 
   #refusalMessage<T>({ gate, operation }: GuardedCall<T>, reason: Refused, waitMs: number | undefined): string {

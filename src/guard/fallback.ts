@@ -9,7 +9,7 @@
  */
 import { durationMs, HoldfastError, humanDuration, isHoldfastError, messageOf, type Duration, type ErrorCode, type RefusalReason } from '../core/index.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { RunningAttempt } from './attempt.ts'
+import { RunningAttempt, type AttemptHost } from './attempt.ts'
 import { isTransient, judge } from './classify.ts'
 import { around, type Explanation } from './explain.ts'
 import { refused } from './numbers.ts'
@@ -148,7 +148,8 @@ async function runWithin<F>(options: FallbackFunction<F>, reason: FallbackReason
   const { env } = kit
   const within = options.within ?? FALLBACK_DEFAULTS.within
   // Work of a fallback that runs on holds nothing of the dependency.
-  const attempt = new RunningAttempt<F>(1, undefined, 'timeout', timerQueue(env), { left: () => undefined, over: () => undefined })
+  const host: AttemptHost = { timers: timerQueue(env), operation: place.operation, get key() { return env.uuid() }, left: () => undefined, over: () => undefined }
+  const attempt = new RunningAttempt<F>(host, 1, 'timeout')
   const pending = attempt.start(() => options.run(reason, attempt), durationMs(within, `${place.dependency} ${place.operation}: fallback: within`), env.monotonic())
   if (pending === undefined) return attempt
   const { signal } = place

@@ -12,7 +12,7 @@ import { judge } from './classify.ts'
 import { hedged, type Explanation } from './explain.ts'
 import { Latency } from './latency.ts'
 import { atLeast, refused, wholeNumber } from './numbers.ts'
-import { cancelledError, defaultKit, InnerScope, PassesOn, policyRun, type GuardKit, type Policy, type RepeatableRun, type Scope, type Work } from './policy.ts'
+import { cancelledError, defaultKit, InnerScope, ScopeHost, policyRun, type GuardKit, type Policy, type RepeatableRun, type Scope, type Work } from './policy.ts'
 import { RetryBudget, type RetryBudgetOptions } from './retry/budget.ts'
 import { undeclaredEffect } from './retry/retry.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from './timer-queue.ts'
@@ -181,7 +181,7 @@ export class Hedge implements Policy {
     const begin = (): Contender<T> => {
       const startedAt = env.monotonic()
       number += 1
-      const attempt = new RunningAttempt<T>(number, undefined, 'deadline', timers, new PassesOn(scope))
+      const attempt = new RunningAttempt<T>(new ScopeHost(scope, env), number, 'deadline')
       const pending = attempt.start(() => work(new InnerScope(scope, { attempt, number: attempt.number })), Number.POSITIVE_INFINITY, startedAt)
       if (pending !== undefined) scope.watch(attempt)
       return { attempt, pending, permit: 0, startedAt }

@@ -18,34 +18,34 @@ import { CallReports } from './call-reports.ts'
 import { CallRules } from './call-rules.ts'
 import { judge } from './classify.ts'
 import { Slots } from './concurrency/limit.ts'
-import { answer, GuardedCall, settled, thrown, type Entry, type FirstAttempts } from './guarded-call.ts'
+import { answer, GuardedCall, settled, thrown, type CallHost, type Entry, type Repetition } from './guarded-call.ts'
 import { hedgeDelayMs, Race, type Contender, type HedgeRules } from './hedge.ts'
 import { Latency } from './latency.ts'
 import { around, carried, enter, leave, nestedLayer, repeatedBy, type Layer } from './nesting.ts'
 import type { DependencyRules } from './options.ts'
 import type { GuardKit } from './policy.ts'
 import { RateGate } from './rate-limit.ts'
-import { backoffMs } from './retry/backoff.ts'
+import { backoffMs, type RetryRules } from './retry/backoff.ts'
 import { RetryBudget } from './retry/budget.ts'
 import { Pause } from './retry/pause.ts'
 import { NO_RETRY } from './retry/retry.ts'
 import { timerQueue, type TimerQueue } from './timer-queue.ts'
 
-export class Pipeline implements FirstAttempts {
+export class Pipeline implements CallHost {
   readonly name: string
   readonly breaker: Breaker
   readonly partitions: BreakerPartitions | undefined
   readonly slots: Slots
   readonly budget: RetryBudget
   readonly abandoned: AbandonedWork
+  readonly timers: TimerQueue
   readonly latency: Latency = new Latency()
   readonly reports: CallReports
   readonly #kit: GuardKit
   readonly #rules: DependencyRules
   readonly #rate: RateGate | undefined
-  readonly #timers: TimerQueue
-  readonly #layer: Layer
   readonly #own: CallRules
+  readonly #repetition: Repetition
   /** Of single attempts: when is an answer late? */
   readonly #attemptLatency = new Latency()
 
@@ -53,15 +53,15 @@ export class Pipeline implements FirstAttempts {
     this.name = name
     this.#kit = kit
     this.#rules = rules
-    this.#layer = { name, attempts: rules.retry.attempts }
     this.#own = new CallRules(name)
+    this.#repetition = repetitionBy(name, rules.retry, rules.hedge)
     this.partitions = rules.partitions === undefined ? undefined : new BreakerPartitions(name, rules.partitions, kit)
     this.breaker = this.partitions?.parent ?? new Breaker(name, rules.breaker, kit)
     this.#rate = rules.rateLimit === undefined ? undefined : new RateGate(rules.rateLimit, kit.env)
     this.slots = new Slots(rules.concurrency, kit.env)
     this.reports = new CallReports(name, rules, kit, this.slots, this.#rate)
     this.budget = new RetryBudget(rules.retryBudget, `dependency ${name}: retryBudget`)
-    this.#timers = timerQueue(kit.env)
+    this.timers = timerQueue(kit.env)
     this.abandoned = new AbandonedWork(
       kit.env,
       (operation, abandoned) => { kit.events.emit('call.abandoned', { dependency: name, operation, abandoned }) },
@@ -83,7 +83,8 @@ export class Pipeline implements FirstAttempts {
     if (hasLeft(signal)) return settled(this.reports.refuse(call, 'cancelled'))
     this.budget.deposit(now)
     const entry = this.#enter(call, now)
-    if (entry !== 'admitted' || call.hedge !== undefined) return entry === 'admitted' || entry === 'wait' ? this.#attempts(call, entry, undefined) : settled(this.reports.refuse(call, entry))
+    if (entry === 'breaker-open') return settled(this.reports.refuse(call, entry))
+    if (entry !== 'admitted' || call.repetition.hedge !== undefined) return this.#attempts(call, entry, undefined)
 
     const attempt = this.#begin(call, 1, context, now)
     if (attempt.ending === 'value') {
@@ -112,39 +113,39 @@ export class Pipeline implements FirstAttempts {
     if (context.transaction !== undefined) throw this.#inTransaction(operation, context.transaction)
     const rules = this.#rules
     const gate = options.partition === undefined ? this.breaker : this.gateOf(options.partition)
-    const deadlineAt = now + (options.deadline === undefined ? rules.deadlineMs : this.#own.deadlineMs(options.deadline))
-    let retry = NO_RETRY
-    let hedge: HedgeRules | undefined
-    let layer: Layer | undefined
+    const deadlineMs = options.deadline === undefined ? rules.deadlineMs : this.#own.deadlineMs(options.deadline)
+    let repetition = ONCE
     if (options.effect === 'read' || options.effect === 'idempotent') {
-      retry = options.retry === undefined ? rules.retry : this.#own.retry(operation, options.retry)
-      hedge = options.hedge === undefined ? rules.hedge : this.#own.hedge(operation, options.hedge)
-      if (retry.attempts > 1) layer = this.#layerIn(context, operation, retry.attempts)
+      repetition = options.retry === undefined && options.hedge === undefined ? this.#repetition : this.#repetitionOf(operation, options)
+      const outer = repetition.layer === undefined ? undefined : around(context)
+      if (outer !== undefined) repetition = { ...repetition, layer: nestedLayer(this.#kit.events, outer, this.name, operation, repetition.retry.attempts) }
     } else checkOnce(this.name, operation, options)
     this.reports.counters.calls += 1
-    return new GuardedCall(this, operation, options, work, asOutcome, gate, retry, hedge, layer, now, deadlineAt)
+    return new GuardedCall(this, operation, options, work, asOutcome, gate, repetition, now, deadlineMs)
   }
 
-  #layerIn(context: Context, operation: string, attempts: number): Layer {
-    const outer = around(context)
-    if (outer !== undefined) return nestedLayer(this.#kit.events, outer, this.name, operation, attempts)
-    return attempts === this.#layer.attempts ? this.#layer : { name: this.name, attempts }
+  #repetitionOf(operation: string, { retry, hedge }: CallOptions): Repetition {
+    return repetitionBy(
+      this.name,
+      retry === undefined ? this.#rules.retry : this.#own.retry(operation, retry),
+      hedge === undefined ? this.#rules.hedge : this.#own.hedge(operation, hedge),
+    )
   }
 
   /** The way in that waits for nothing. What it took, the call holds. */
   #enter<T>(call: GuardedCall<T>, now: number): Entry {
     call.permit = call.gate.acquire(now)
     if (call.permit === REFUSED) return 'breaker-open'
-    call.hasTurn = this.#rate === undefined || this.#rate.tryTake(now)
-    return call.hasTurn && this.slots.tryTake(call.options.priority) ? 'admitted' : 'wait'
+    if (this.#rate?.tryTake(now) === false) return 'wait-for-turn'
+    return this.slots.tryTake(call.options.priority) ? 'admitted' : 'wait-for-slot'
   }
 
   #begin<T>(call: GuardedCall<T>, number: number, context: Context, now: number): RunningAttempt<T> {
     const { timeoutMs, faults } = this.#rules
-    const { layer, operation } = call
+    const { operation, repetition: { layer } } = call
     const leftMs = call.deadlineAt - now
     const ms = timeoutMs <= leftMs ? timeoutMs : Math.max(0, leftMs)
-    const attempt = new RunningAttempt<T>(number, call.key, timeoutMs <= leftMs ? 'timeout' : 'deadline', this.#timers, this.abandoned, operation)
+    const attempt = new RunningAttempt<T>(call, number, timeoutMs <= leftMs ? 'timeout' : 'deadline')
     const work = faults === undefined ? call.work : faults.wrap(operation, number, call.work)
     if (layer === undefined) attempt.begin(work, ms, now)
     else {
@@ -161,13 +162,15 @@ export class Pipeline implements FirstAttempts {
   async #attempts<T>(call: GuardedCall<T>, entered: Entry, begun: Contender<T> | undefined): Promise<T | Outcome<T>> {
     const { env } = this.#kit
     const { signal } = call.options
+    const { retry, hedge } = call.repetition
     let entry = entered
     let contender = begun
+    let last: Failure | undefined
     for (let number = 1; ; number += 1) {
       if (contender === undefined) {
-        if (entry === 'wait') entry = await this.#queueUp(call)
-        if (entry !== 'admitted') return thrown(this.reports.refuse(call, entry as Refused))
-        contender = await this.#contend(call, number)
+        const way: 'admitted' | Refused = entry === 'wait-for-turn' || entry === 'wait-for-slot' ? await this.#queueUp(call, entry) : entry
+        if (way !== 'admitted') return thrown(this.reports.refuse(call, way, last))
+        contender = await this.#contend(call, number, hedge)
       }
       const { attempt, permit, startedAt } = contender
       if (attempt.ending === 'value') {
@@ -177,13 +180,13 @@ export class Pipeline implements FirstAttempts {
       const now = env.monotonic()
       if (attempt.ending === 'cancelled') {
         call.gate.settle(permit, 'neither', now, now - startedAt)
-        return thrown(this.reports.refuse(call, 'cancelled'))
+        return thrown(this.reports.refuse(call, 'cancelled', last))
       }
-      const failure = this.reports.judge(attempt, call.last)
-      call.last = failure
+      const failure = this.reports.judge(attempt, last)
+      last = failure
       this.#settle(call.gate, permit, failure, startedAt, now)
-      const waitMs = failure.verdict === 'transient' && number < call.retry.attempts && attempt.ending !== 'deadline'
-        ? Math.max(backoffMs(call.retry, number, env.random()), failure.retryAfterMs ?? 0)
+      const waitMs = failure.verdict === 'transient' && number < retry.attempts && attempt.ending !== 'deadline'
+        ? Math.max(backoffMs(retry, number, env.random()), failure.retryAfterMs ?? 0)
         : undefined
       // The order matters: only a repetition that would be made takes from the budget.
       const repeats = waitMs !== undefined && now + waitMs < call.deadlineAt && call.gate.allows() && this.#mayRepeat(now)
@@ -193,8 +196,7 @@ export class Pipeline implements FirstAttempts {
       this.reports.counters.retries += 1
       const pause = new Pause()
       await waitFor(pause, pause.start(env, waitMs), signal)
-      if (pause.cancelled || hasLeft(signal)) return thrown(this.reports.refuse(call, 'cancelled'))
-      call.key = attempt.keySeen ?? call.key
+      if (pause.cancelled || hasLeft(signal)) return thrown(this.reports.refuse(call, 'cancelled', last))
       contender = undefined
       const again = env.monotonic()
       // A timer that was late may have let the deadline pass during the wait.
@@ -203,34 +205,35 @@ export class Pipeline implements FirstAttempts {
   }
 
   /** One attempt to its end, with its hedges. */
-  async #contend<T>(call: GuardedCall<T>, number: number): Promise<Contender<T>> {
+  async #contend<T>(call: GuardedCall<T>, number: number, hedge: HedgeRules | undefined): Promise<Contender<T>> {
     const startedAt = this.#kit.env.monotonic()
     const attempt = this.#begin(call, number, currentContext(), startedAt)
     const contender: Contender<T> = { attempt, pending: attempt.whenEnded(), permit: call.permit, startedAt }
     if (contender.pending === undefined) return contender
-    if (call.hedge !== undefined) return this.#race(call, call.hedge, contender)
+    if (hedge !== undefined) return this.#race(call, hedge, contender)
     await waitFor(attempt, contender.pending, call.options.signal)
     return contender
   }
 
   /** The slow way in: waits for a turn and for a slot. What the call took and does not use is given back. */
-  async #queueUp<T>(call: GuardedCall<T>): Promise<Entry> {
+  async #queueUp<T>(call: GuardedCall<T>, entry: 'wait-for-turn' | 'wait-for-slot'): Promise<'admitted' | Refused> {
     const { env } = this.#kit
     const rate = this.#rate
     const { gate, deadlineAt, options: { signal, priority } } = call
+    let hasTurn = entry === 'wait-for-slot'
     const refused = (reason: Refused): Refused => {
       const now = env.monotonic()
       if (call.permit !== REFUSED) gate.settle(call.permit, 'neither', now, 0)
-      if (call.hasTurn) rate?.giveBack(now)
+      if (hasTurn) rate?.giveBack(now)
       return reason
     }
-    if (!call.hasTurn && rate !== undefined) {
+    if (!hasTurn && rate !== undefined) {
       const now = env.monotonic()
       const place = rate.join(deadlineAt - now, now)
       if (place === undefined) return refused('rate-limited')
       await waitFor(place, place.promise, signal)
       if (place.ending !== 'granted') return refused(place.ending === 'cancelled' ? 'cancelled' : 'deadline')
-      call.hasTurn = true
+      hasTurn = true
     }
     if (!this.slots.tryTake(priority)) {
       const now = env.monotonic()
@@ -257,15 +260,13 @@ export class Pipeline implements FirstAttempts {
     const { gate, operation, options: { signal } } = call
     if (signal !== undefined) watch(signal, first.attempt)
     const race = new Race<T>(first, {
-      extra: hedge.extra, delayMs: hedgeDelayMs(hedge, this.#attemptLatency), timers: this.#timers, now: () => env.monotonic(),
+      extra: hedge.extra, delayMs: hedgeDelayMs(hedge, this.#attemptLatency), timers: this.timers, now: () => env.monotonic(),
       begin: () => {
         const startedAt = env.monotonic()
         const permit = this.#admitHedge(call, startedAt)
         if (permit === REFUSED) return undefined
         this.reports.counters.hedges += 1
         events.emit('call.hedged', { dependency: this.name, operation, afterMs: startedAt - first.startedAt })
-        // All carry one key, so it is made now.
-        call.key = first.attempt.key
         const attempt = this.#begin(call, first.attempt.number, currentContext(), startedAt)
         const pending = attempt.whenEnded()
         if (pending !== undefined && signal !== undefined) watch(signal, attempt)
@@ -335,6 +336,12 @@ export class Pipeline implements FirstAttempts {
       context: { dependency: this.name, operation, transaction },
     })
   }
+}
+
+const ONCE: Repetition = repetitionBy('', NO_RETRY, undefined)
+
+function repetitionBy(name: string, retry: RetryRules, hedge: HedgeRules | undefined): Repetition {
+  return { retry, hedge, layer: retry.attempts === 1 ? undefined : { name, attempts: retry.attempts } }
 }
 
 /** Beside the pipeline, whose variables no closure may capture: that would put them on the heap at each call. */

@@ -7,10 +7,10 @@
  */
 import { durationMs, EventBus, HoldfastError, realEnv, type Duration, type Effect, type Env, type Kit } from '../core/index.ts'
 import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
-import { RunningAttempt, type Attempt, type AttemptOwner } from './attempt.ts'
+import { RunningAttempt, type Attempt, type AttemptHost } from './attempt.ts'
 import type { Priority } from './concurrency/slots.ts'
 import type { Explanation } from './explain.ts'
-import { timerQueue } from './timer-queue.ts'
+import { timerQueue, type TimerQueue } from './timer-queue.ts'
 
 export type GuardKit = Pick<Kit, 'env' | 'events'>
 
@@ -73,7 +73,7 @@ export function policyRun<T, F = never>(policy: Policy<F>, env: Env, work: Work<
 
 async function untilAborted<T, F>(policy: Policy<F>, env: Env, scope: Scope, work: Work<T>): Promise<T | F> {
   if (scope.ended) throw cancelledError(scope, policy.kind)
-  const attempt = new RunningAttempt<T | F>(1, undefined, 'deadline', timerQueue(env), NOBODY)
+  const attempt = new RunningAttempt<T | F>(new ScopeHost(scope, env), 1, 'deadline')
   const pending = attempt.start(() => policy.within(scope, work), Number.POSITIVE_INFINITY, 0)
   if (pending !== undefined) {
     scope.watch(attempt)
@@ -85,7 +85,6 @@ async function untilAborted<T, F>(policy: Policy<F>, env: Env, scope: Scope, wor
   throw cancelledError(scope, policy.kind)
 }
 
-const NOBODY: AttemptOwner = Object.freeze({ left: () => undefined, over: () => undefined })
 
 const NO_OPTIONS: RunOptions = Object.freeze({})
 
@@ -222,13 +221,23 @@ export class InnerScope implements Scope {
   }
 }
 
-/** Tells the policies around that an attempt's work runs on, until it is over. */
-export class PassesOn implements AttemptOwner {
+/** Runs attempts for a scope. What runs on is told to the policies around, until it is over. */
+export class ScopeHost implements AttemptHost {
+  readonly timers: TimerQueue
   readonly #scope: Scope
   #over: (() => void) | undefined
 
-  constructor(scope: Scope) {
+  constructor(scope: Scope, env: Env) {
+    this.timers = timerQueue(env)
     this.#scope = scope
+  }
+
+  get operation(): string {
+    return this.#scope.operation ?? ''
+  }
+
+  get key(): string {
+    return this.#scope.key
   }
 
   left(): void {

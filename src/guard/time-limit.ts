@@ -3,14 +3,13 @@
  */
 import { HoldfastError, humanDuration, type Env } from '../core/index.ts'
 import { RunningAttempt } from './attempt.ts'
-import { cancelledError, errorContext, InnerScope, PassesOn, type Scope, type Work } from './policy.ts'
-import { timerQueue } from './timer-queue.ts'
+import { cancelledError, errorContext, InnerScope, ScopeHost, type Scope, type Work } from './policy.ts'
 
 /** @throws HF_TIMEOUT or HF_DEADLINE by `kind`, HF_CANCELLED; what `work` throws passes unchanged. */
 export async function limited<T>(kind: 'timeout' | 'deadline', ms: number, env: Env, scope: Scope, work: Work<T>): Promise<T> {
   if (scope.ended) throw cancelledError(scope, kind)
   const now = env.monotonic()
-  const attempt = new RunningAttempt<T>(scope.number, undefined, kind, timerQueue(env), new PassesOn(scope))
+  const attempt = new RunningAttempt<T>(new ScopeHost(scope, env), scope.number, kind)
   const deadlineAt = kind === 'deadline' ? Math.min(scope.deadlineAt, now + ms) : scope.deadlineAt
   const pending = attempt.start(() => work(new InnerScope(scope, { attempt, deadlineAt })), ms, now)
   if (pending !== undefined) {
