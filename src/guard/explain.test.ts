@@ -14,11 +14,11 @@ function explained(options: Partial<DependencyOptions>): Explanation {
 describe('what a call costs at worst', () => {
   it('is told for the pipeline, as data and in words', () => {
     const explanation = explained({ deadline: '10s', timeout: '3s', retry: { attempts: 3 }, concurrency: 20, breaker: { failures: 5, openFor: '60s' } })
-    expect(explanation).toMatchObject({ worstCaseMs: 10_000, attempts: 3, amplification: { factor: 1.2, plusPerSecond: 10 }, inFlight: 20, waiting: 20 })
+    expect(explanation).toMatchObject({ worstCaseMs: 10_000, attempts: 3, amplification: { factor: 1.2, plusPerSecond: 1 }, inFlight: 20, waiting: 20 })
     expect(explanation.order.map(layer => layer.split(' ')[0])).toEqual(['deadline', 'retry', 'breaker', 'concurrency', 'timeout', 'call'])
     expect(explanation.words.slice(1)).toEqual([
       'A caller waits at most 10 s.',
-      'The work is begun up to 3 times for one call; at most 1.2 calls for one of ours in an outage that lasts, and 10 more a second.',
+      'The work is begun up to 3 times for one call; at most 1.2 calls for one of ours in an outage that lasts, and 1 more a second.',
       'At most 20 pieces of work are held at once; up to 20 callers wait for their turn.',
       'Beware: when every attempt takes as long as it may, 2 of 3 attempts fit into the deadline of 10 s.',
     ])

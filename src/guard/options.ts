@@ -28,7 +28,7 @@ export interface DependencyOptions {
   readonly retry?: RetryOptions | false
   /** For calls that may be repeated: once more when the answer is late. Default: never. */
   readonly hedge?: HedgeOptions | false
-  /** How many repetitions and hedges all calls together may make. Default 20 % of the calls and 10 a second (Finagle). */
+  /** How many repetitions and hedges all calls together may make. Default 20 % of the calls (Finagle) and one a second. */
   readonly retryBudget?: RetryBudgetOptions
   /** Default 5 consecutive failures, 60 s, 2 successes, 3 trial calls. `false` never opens by itself. */
   readonly breaker?: BreakerOptions | false

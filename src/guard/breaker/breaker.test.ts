@@ -125,9 +125,45 @@ describe('a closed breaker', () => {
   })
 })
 
-describe('an open breaker', () => {
-  it('refuses without calling, and says when it tries again', async () => {
+describe('an open breaker, by default', () => {
+  it('lets one call in five seconds through to see; its failure changes nothing and is not announced', async () => {
+    const { breaker, env, changes } = await anOpenBreaker()
+    await env.advance('4999ms')
+    await refusedBy(breaker)
+    await env.advance(1)
+    expect(breaker.allows()).toBe(true)
+    const trial = hanging<string>()
+    const early = breaker.run(trial.work)
+    await refusedBy(breaker)
+    trial.reject(TRANSIENT)
+    await expect(early).rejects.toBe(TRANSIENT)
+    await refusedBy(breaker)
+    expect(changes).toHaveLength(1)
+    expect(breaker.snapshot()).toMatchObject({ state: 'open', retryAfterMs: 55_000 })
+  })
+
+  it('is half-open as soon as such a call succeeds, and closed after the second', async () => {
+    const { breaker, env, changes } = await anOpenBreaker()
+    await env.advance('5s')
+    await breaker.run(() => 1)
+    expect(breaker.snapshot().state).toBe('half-open')
+    await breaker.run(() => 1)
+    expect(breaker.snapshot().state).toBe('closed')
+    expect(changes.map(({ to, reason }) => [to, reason]).slice(1)).toEqual([['half-open', 'a call that was let through early succeeded'], ['closed', '2 trial calls succeeded']])
+  })
+
+  it('of a hundred callers at the moment the early trial is due one gets through', async () => {
     const { breaker, env } = await anOpenBreaker()
+    await env.advance('5s')
+    let calls = 0
+    const herd = await Promise.allSettled(Array.from({ length: 100 }, () => breaker.run(() => { calls += 1; throw TRANSIENT })))
+    expect([calls, herd.length]).toEqual([1, 100])
+  })
+})
+
+describe('an open breaker without early trials', () => {
+  it('refuses without calling, and says when it tries again', async () => {
+    const { breaker, env } = await anOpenBreaker({ probeEvery: false })
     let called = 0
     await env.advance('20s')
     await expect(breaker.run(() => { called += 1 })).rejects.toMatchObject({ code: 'HF_BREAKER_OPEN', retryable: true, retryAfterMs: 40_000, context: { dependency: 'panel', policy: 'breaker' } })
@@ -136,7 +172,7 @@ describe('an open breaker', () => {
   })
 
   it('is half-open exactly when retryAfterMs has passed, not a millisecond before', async () => {
-    const { breaker, env } = await anOpenBreaker()
+    const { breaker, env } = await anOpenBreaker({ probeEvery: false })
     await env.advance((breaker.retryAfterMs ?? 0) - 1)
     expect(breaker.allows()).toBe(false)
     await env.advance(1)
@@ -144,7 +180,7 @@ describe('an open breaker', () => {
   })
 
   it('announces half-open when the time comes, although nobody calls', async () => {
-    const { env, changes } = await anOpenBreaker()
+    const { env, changes } = await anOpenBreaker({ probeEvery: false })
     await env.advance('60s')
     expect(changes.map(change => change.to)).toEqual(['open', 'half-open'])
     expect(changes[1]?.reason).toBe('open for 1 min; trying again')
@@ -166,14 +202,14 @@ describe('an open breaker', () => {
   })
 
   it('is not held open by a wall clock that goes back an hour', async () => {
-    const { breaker, env } = await anOpenBreaker()
+    const { breaker, env } = await anOpenBreaker({ probeEvery: false })
     env.jump(-3_600_000)
     await env.advance('60s')
     expect(breaker.allows()).toBe(true)
   })
 
   it('is not changed by results of calls that began before it opened', async () => {
-    const { env, breaker, changes } = aBreaker({ failures: 1 })
+    const { env, breaker, changes } = aBreaker({ failures: 1, probeEvery: false })
     const early = hanging<string>()
     const late = hanging<string>()
     const first = breaker.run(early.work)

@@ -13,7 +13,7 @@ import { atLeast } from '../numbers.ts'
 import { defaultKit, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from '../policy.ts'
 import { Circuit, isForced, type CircuitChange } from './circuit.ts'
 import { REFUSED } from './gate.ts'
-import { force, nextChangeAt, release, retryAfterMs } from './machine.ts'
+import { force, nextChangeAt, openBreaker, release, retryAfterMs } from './machine.ts'
 import type { BreakerMachine, BreakerRules } from './machine.ts'
 import { fromRecord, readRecord, toRecord, type BreakerRecord } from './record.ts'
 import { breakerWords, resolveBreaker, type BreakerOptions } from './rules.ts'
@@ -141,7 +141,7 @@ export class Breaker extends Circuit implements Policy {
   trip(permit: number, reason: string, now: number): void {
     const machine = this.pass(now)
     if (machine.phase !== 'closed' || machine.permit !== permit) return
-    this.become({ phase: 'open', serial: machine.serial, until: now + this.rules.openForMs, failures: machine.failures }, now, reason)
+    this.become(openBreaker(machine.serial, machine.failures, now, this.rules), now, reason)
   }
 
   /**

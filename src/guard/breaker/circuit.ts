@@ -74,7 +74,7 @@ export abstract class Circuit implements Gate {
     const now = this.kit.env.monotonic()
     const machine = this.pass(now)
     if (this.rules.shadow && machine.phase !== 'forced-open') return true
-    return admits(machine, this.rules) && (this.#ramp?.admits(now) ?? true)
+    return admits(machine, now, this.rules) && (this.#ramp?.admits(now) ?? true)
   }
 
   get retryAfterMs(): number | undefined {
@@ -146,7 +146,7 @@ export abstract class Circuit implements Gate {
     let permit = REFUSED
     if (machine.phase === 'forced-closed') permit = UNCOUNTED
     else if (machine.phase === 'closed') permit = (this.#ramp?.take(now) ?? true) ? machine.permit : REFUSED
-    else if (admits(machine, this.rules)) {
+    else if (admits(machine, now, this.rules)) {
       const taken = takeTrial(machine, now, this.rules)
       this.#set(taken, now)
       permit = taken.serial
@@ -164,7 +164,7 @@ export abstract class Circuit implements Gate {
     if (!holds(before, permit)) return
     const slow = durationMs >= this.#slowFromMs
     // A trial that is slow has not shown that the dependency is well.
-    const verdict = before.phase === 'half-open' && slow && result === 'success' ? 'failure' : result
+    const verdict = before.phase !== 'closed' && slow && result === 'success' ? 'failure' : result
     const tripped = before.phase === 'closed' && result !== 'neither' ? this.#count(result === 'failure', slow, now) : undefined
     const after = settle(before, permit, verdict, now, this.rules, tripped !== undefined)
     if (after !== before) this.become(after, now, after.phase === before.phase ? '' : this.#why(before, after, result, tripped, durationMs, error))
@@ -172,6 +172,7 @@ export abstract class Circuit implements Gate {
 
   #why(before: BreakerMachine, after: BreakerMachine, result: BreakerResult, tripped: string | undefined, durationMs: number, error: unknown): string {
     if (after.phase === 'closed') return `${String(this.rules.closeAfter)} trial call${this.rules.closeAfter === 1 ? '' : 's'} succeeded`
+    if (before.phase === 'open') return 'a call that was let through early succeeded'
     const last = error === undefined ? '' : `: ${messageOf(error)}`
     if (before.phase === 'half-open') return result === 'failure' ? `a trial call failed${last}` : `a trial call took ${humanDuration(durationMs)}`
     const inRow = after.phase === 'open' && after.failures >= this.rules.failures

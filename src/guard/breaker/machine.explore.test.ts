@@ -9,7 +9,7 @@ import { fromRecord, toRecord } from './record.ts'
  * numbering of permits are one. A violation is shown with the shortest way to it.
  */
 /** The counts are the defaults. */
-const RULES: MachineRules = { failures: 5, openForMs: 10, closeAfter: 2, trialCalls: 3, trialLeaseMs: 20, rampForMs: 5 }
+const RULES: MachineRules = { failures: 5, openForMs: 20, probeEveryMs: 4, closeAfter: 2, trialCalls: 3, trialLeaseMs: 14, rampForMs: 5 }
 const CALLS_MAX = 8
 const RESULTS: readonly BreakerResult[] = ['success', 'failure', 'neither']
 
@@ -88,13 +88,13 @@ function* successors(state: State, machine: Machine, rules: MachineRules, reache
 
 function acquire(state: State, machine: Machine, rules: MachineRules, reached: Set<string>): State {
   const { phase } = state.machine
-  if (!machine.admits(state.machine, rules)) {
+  if (!machine.admits(state.machine, state.now, rules)) {
     reached.add(`refused in ${phase}`)
     must(phase !== 'closed' && phase !== 'forced-closed', state, `a call is refused in ${phase}`)
     return state
   }
-  must(phase !== 'open' && phase !== 'forced-open', state, `a call is let through in ${phase}`)
-  if (phase !== 'half-open') {
+  must(phase !== 'forced-open', state, `a call is let through in ${phase}`)
+  if (phase !== 'half-open' && phase !== 'open') {
     const kind = phase === 'closed' ? 'closed' : 'uncounted'
     const permit = state.machine.phase === 'closed' ? state.machine.permit : machineOf.UNCOUNTED
     return { ...state, calls: [...state.calls, { permit, kind, period: state.period, since: state.now }], way: { step: `a call is let through (${kind})`, before: state } }
@@ -104,7 +104,9 @@ function acquire(state: State, machine: Machine, rules: MachineRules, reached: S
   const after: State = {
     ...state, machine: taken, calls: [...state.calls, { permit: taken.serial, kind: 'trial', period: state.period, since: state.now }], way: { step: 'a trial is taken', before: state },
   }
-  must(inFlight(after).length <= rules.trialCalls, after, `${String(inFlight(after).length)} trials are in flight`)
+  reached.add(`trial in ${phase}`)
+  if (phase === 'half-open') must(inFlight(after).length <= rules.trialCalls, after, `${String(inFlight(after).length)} trials are in flight`)
+  else must(inFlight(after).filter(call => state.now - call.since < rules.trialLeaseMs).length === 1, after, 'two early trials are in flight')
   return after
 }
 
@@ -118,6 +120,7 @@ function settle(state: State, call: Call, result: BreakerResult, tripped: boolea
     must(settled === state.machine, before, `a result of ${call.kind === 'uncounted' ? 'an uncounted call' : 'an earlier period'} changes the breaker`)
     return before
   }
+  if (call.kind === 'trial' && state.machine.phase === 'open') return settleEarly(before, call, result, settled, rules, reached, step)
   const failures = result === 'failure' ? state.failures + 1 : result === 'success' ? 0 : state.failures
   const successes = state.successes + (call.kind === 'trial' && result === 'success' ? 1 : 0)
   if (result === 'neither') must(settled.phase === state.machine.phase, before, 'a result that is neither changes the phase')
@@ -130,6 +133,19 @@ function settle(state: State, call: Call, result: BreakerResult, tripped: boolea
   }
   if (settled.phase === 'closed' && state.machine.phase !== 'closed') must(successes >= rules.closeAfter, before, `it closes after ${String(successes)} successes`)
   return become({ ...before, failures, successes }, settled, step)
+}
+
+/** The early trial of an open breaker: only its success does anything, and only while it has its lease. */
+function settleEarly(before: State, call: Call, result: BreakerResult, settled: BreakerMachine, rules: MachineRules, reached: Set<string>, step: string): State {
+  reached.add(`early ${result}`)
+  if (before.now - call.since >= rules.trialLeaseMs) {
+    must(settled === before.machine, before, 'an early trial without its lease changes the breaker')
+    return before
+  }
+  must(settled.phase === (result === 'success' ? 'half-open' : 'open'), before, `an early ${result} leads to ${settled.phase}`)
+  if (settled.phase === 'open' && before.machine.phase === 'open') must(settled.until === before.machine.until, before, 'an early trial prolongs the open time')
+  const after = become(before, settled, step)
+  return result === 'success' ? { ...after, successes: 1 } : after
 }
 
 function restart(state: State, ageMs: number, jumpMs: number, machine: Machine, rules: MachineRules, reached: Set<string>): State {
@@ -154,7 +170,11 @@ function become(state: State, machine: BreakerMachine, step: string): State {
   if (machine === state.machine) return state
   const samePeriod = machine.phase === state.machine.phase && !machine.phase.startsWith('forced')
   const way = { step, before: state }
-  return samePeriod ? { ...state, machine, way } : { ...state, machine, period: state.period + 1, failures: 0, successes: 0, way }
+  if (samePeriod) return { ...state, machine, way }
+  // An early trial that is on its way when half-open comes by time is one of its trials.
+  const period = state.period + 1
+  const carried = state.machine.phase === 'open' && machine.phase === 'half-open' ? machine.trials.map(trial => trial.permit) : []
+  return { ...state, machine, calls: state.calls.map(call => (carried.includes(call.permit) && call.period === state.period ? { ...call, period } : call)), period, failures: 0, successes: 0, way }
 }
 
 /** What must hold of every state by itself. */
@@ -172,15 +192,18 @@ function stands(state: State, machine: Machine, rules: MachineRules): void {
   }
   const changesAt = machine.nextChangeAt(current)
   if (changesAt !== Number.POSITIVE_INFINITY) {
-    must(machine.advance(current, changesAt - 0.5, rules) === current, state, 'it changes before it says')
+    const before = machine.advance(current, changesAt - 0.5, rules)
+    // An early trial that hangs loses its place meanwhile; nobody waits for that.
+    must(current.phase === 'open' ? before.phase === 'open' : before === current, state, 'it changes before it says')
     must(machine.advance(current, changesAt, rules) !== current, state, 'it does not change when it says')
   }
   // Whatever hangs: by time alone it comes to let calls through again, unless an operator said "until released".
   if (current.phase === 'forced-open' && current.until === Number.POSITIVE_INFINITY) return
   let later = current
   const horizon = state.now + rules.openForMs + RULES.trialLeaseMs + 2
-  for (let now = state.now; now <= horizon && !machine.admits(later, rules); now += 1) later = machine.advance(later, now, rules)
-  must(machine.admits(later, rules), state, 'it refuses for ever')
+  let now = state.now
+  for (; now <= horizon && !machine.admits(later, now, rules); now += 1) later = machine.advance(later, now, rules)
+  must(machine.admits(later, now, rules), state, 'it refuses for ever')
 }
 
 function inFlight(state: State): readonly Call[] {
@@ -189,7 +212,7 @@ function inFlight(state: State): readonly Call[] {
 
 function callKey(call: Call, state: State): string {
   const { machine } = state
-  const trial = machine.phase === 'half-open' ? machine.trials.findIndex(each => each.permit === call.permit) : machine.phase === 'closed' && machine.permit === call.permit ? 9 : -1
+  const trial = machine.phase === 'half-open' ? machine.trials.findIndex(each => each.permit === call.permit) : machine.phase === 'open' ? (machine.probe?.permit === call.permit ? 0 : -1) : machine.phase === 'closed' && machine.permit === call.permit ? 9 : -1
   if (call.period !== state.period) return `stale${String(trial)}`
   return `${call.kind}${String(trial)}${call.kind === 'trial' ? `:${String(state.now - call.since)}` : ''}`
 }
@@ -200,7 +223,7 @@ function keyOf(state: State): string {
   const left = (until: number): string => String(Math.max(-1, until - now))
   const own = machine.phase === 'closed' ? `${String(machine.failures)} ${left(machine.rampUntil)}`
     : machine.phase === 'half-open' ? `${String(machine.successes)} ${machine.trials.map(trial => left(trial.leaseUntil)).join(',')}`
-      : left(machine.until)
+      : machine.phase === 'open' ? `${left(machine.until)} ${left(machine.probeAt)} ${machine.probe === undefined ? '' : left(machine.probe.leaseUntil)}` : left(machine.until)
   return `${machine.phase} ${own} | ${calls} | ${String(state.failures)} ${String(state.successes)}`
 }
 
@@ -220,6 +243,7 @@ describe('the breaker machine, in every state that it can reach', () => {
     for (const state of [
       'refused in open', 'refused in half-open', 'refused in forced-open', 'stale failure in closed', 'stale success in open', 'stale success in half-open', 'stale failure in half-open',
       'stale failure in forced-closed', 'restarted in closed', 'restarted in open', 'restarted in half-open', 'restarted in forced-open', 'restarted in forced-closed', 'forced-closed',
+      'trial in open', 'trial in half-open', 'early success', 'early failure', 'early neither',
     ]) expect(reached, state).toContain(state)
   }, 60_000)
 
@@ -237,7 +261,20 @@ describe('the breaker machine, in every state that it can reach', () => {
 
   it('control: without the limit of trials it is found out', () => {
     const takeAny: Machine['takeTrial'] = (machine, now, rules) => machineOf.takeTrial(machine, now, { ...rules, trialCalls: 99 })
-    expect(() => explore({ ...REAL, takeTrial: takeAny, admits: machine => machineOf.admits(machine, { ...RULES, trialCalls: 99 }) })).toThrow('4 trials are in flight')
+    expect(() => explore({ ...REAL, takeTrial: takeAny, admits: (machine, now) => machineOf.admits(machine, now, { ...RULES, trialCalls: 99 }) })).toThrow('4 trials are in flight')
+  })
+
+  it('control: without the limit of one early trial it is found out', () => {
+    const herd = (machine: BreakerMachine): BreakerMachine => (machine.phase === 'open' ? { ...machine, probe: undefined, probeAt: 0 } : machine)
+    expect(() => explore({ ...REAL, admits: (machine, now, rules) => machineOf.admits(herd(machine), now, rules), takeTrial: (machine, now, rules) => machineOf.takeTrial(herd(machine), now, rules) })).toThrow('two early trials are in flight')
+  })
+
+  it('control: when a failed early trial begins the open time anew it is found out', () => {
+    const prolonging: Machine['settle'] = (machine, permit, result, now, rules, tripped) => {
+      const after = machineOf.settle(machine, permit, result, now, rules, tripped)
+      return machine.phase === 'open' && after !== machine && after.phase === 'open' && result === 'failure' ? { ...after, until: now + rules.openForMs } : after
+    }
+    expect(() => explore({ ...REAL, settle: prolonging })).toThrow('an early trial prolongs the open time')
   })
 
   it('control: when a 4xx in half-open counts as a success it is found out', () => {
@@ -248,7 +285,7 @@ describe('the breaker machine, in every state that it can reach', () => {
 
   it('control: when a restored record is trusted about its time it is found out', () => {
     const trusting: Machine['fromRecord'] = (record, serial, now, wallNow) =>
-      record.phase === 'open' ? machineOf.openBreaker(serial, record.failures, now + (record.remainingMs ?? 0) - (wallNow - record.savedAt)) : fromRecord(record, serial, now, wallNow, RULES)
+      record.phase === 'open' ? machineOf.openBreaker(serial, record.failures, now, RULES, now + (record.remainingMs ?? 0) - (wallNow - record.savedAt)) : fromRecord(record, serial, now, wallNow, RULES)
     expect(() => explore({ ...REAL, fromRecord: trusting })).toThrow(/longer than openFor|the time that remains/)
   })
 

@@ -1,9 +1,10 @@
 /**
  * The circuit breaker as a pure machine: a discriminated union and functions from state to state. No clock, no events.
  *
- * Invariants, checked beside in every reachable state: in half-open at most `trialCalls` calls are in flight; a result
- * whose permit is not of the current state changes nothing; a trial that outlives its lease re-opens; what counts as
- * neither success nor failure only gives its trial back; no state without an operator in it refuses for ever.
+ * While open, one call at a time is let through early (an *early trial*), so that an outage that ends soon is noticed soon.
+ * Invariants, checked beside in every reachable state: in half-open at most `trialCalls` calls are in flight, in open at most
+ * one; a result whose permit is not of the current state changes nothing; a trial that outlives its lease re-opens; what
+ * counts as neither success nor failure only gives its trial back; no state without an operator in it refuses for ever.
  * Not here: when time passes (./circuit.ts), what is counted over a time window (./call-window.ts: it enters as
  * `tripped`), whom the ramp lets through (./ramp.ts), what is a failure (../classify.ts).
  */
@@ -13,6 +14,8 @@ export interface MachineRules {
   /** Consecutive failures that open it; `Infinity` never opens by them. */
   readonly failures: number
   readonly openForMs: number
+  /** While open, an early trial is due this long after the one before was taken; `Infinity` for none. */
+  readonly probeEveryMs: number
   /** Successful trial calls that close it. */
   readonly closeAfter: number
   /** Trial calls in flight at once, at most. */
@@ -40,7 +43,7 @@ export interface BreakerRules extends MachineRules {
   readonly shadow: boolean
 }
 
-/** One trial call that is in flight in half-open. */
+/** One trial call that is in flight in half-open, or early in open. */
 export interface Trial {
   readonly permit: number
   readonly leaseUntil: number
@@ -52,11 +55,12 @@ export interface Trial {
  */
 export type BreakerMachine =
   | { readonly phase: 'closed'; readonly serial: number; readonly permit: number; readonly failures: number; readonly rampUntil: number }
-  | { readonly phase: 'open'; readonly serial: number; readonly until: number; readonly failures: number }
+  | { readonly phase: 'open'; readonly serial: number; readonly until: number; readonly failures: number; readonly probeAt: number; readonly probe: Trial | undefined }
   | { readonly phase: 'half-open'; readonly serial: number; readonly trials: readonly Trial[]; readonly successes: number }
   | { readonly phase: 'forced-open' | 'forced-closed'; readonly serial: number; readonly until: number }
 
 export type ClosedBreaker = Extract<BreakerMachine, { phase: 'closed' }>
+type OpenBreaker = Extract<BreakerMachine, { phase: 'open' }>
 export type BreakerResult = 'success' | 'failure' | 'neither'
 
 /** The permit of calls that are let through without counting: while forced closed, and in shadow in place of a refusal. */
@@ -80,10 +84,14 @@ export function advance(machine: BreakerMachine, now: number, rules: MachineRule
   switch (machine.phase) {
     case 'closed':
       return machine
-    case 'open':
-      return now < machine.until ? machine : halfOpen(machine.serial)
+    case 'open': {
+      // A hung early trial only loses its place; one that is on its way is a trial of the half-open state that follows.
+      const probe = machine.probe !== undefined && machine.probe.leaseUntil <= now ? undefined : machine.probe
+      if (now >= machine.until) return halfOpen(machine.serial, probe)
+      return probe === machine.probe ? machine : { ...machine, probe }
+    }
     case 'half-open':
-      return machine.trials.some(trial => trial.leaseUntil <= now) ? openBreaker(machine.serial, 0, now + rules.openForMs) : machine
+      return machine.trials.some(trial => trial.leaseUntil <= now) ? openBreaker(machine.serial, 0, now, rules) : machine
     // An operator who kept calls away gets them back carefully; one who forced them through starts counting afresh.
     case 'forced-open':
       return now < machine.until ? machine : halfOpen(machine.serial)
@@ -93,30 +101,34 @@ export function advance(machine: BreakerMachine, now: number, rules: MachineRule
 }
 
 /** Whether a call may go through now; the ramp of a closed one may still say no. Only looks. */
-export function admits(machine: BreakerMachine, rules: MachineRules): boolean {
+export function admits(machine: BreakerMachine, now: number, rules: MachineRules): boolean {
   switch (machine.phase) {
     case 'closed':
     case 'forced-closed':
       return true
-    case 'open':
     case 'forced-open':
       return false
+    case 'open':
+      return machine.probe === undefined && now >= machine.probeAt
     case 'half-open':
       return machine.trials.length < rules.trialCalls
   }
 }
 
-/** Takes a trial in half-open; its permit is the `serial` of what is returned. Call only where `admits`. */
+/** Takes a trial in half-open, or an early one; its permit is the `serial` of what is returned. Call only where `admits`. */
 export function takeTrial(machine: BreakerMachine, now: number, rules: MachineRules): BreakerMachine {
-  if (machine.phase !== 'half-open' || machine.trials.length >= rules.trialCalls) return machine
+  if ((machine.phase !== 'half-open' && machine.phase !== 'open') || !admits(machine, now, rules)) return machine
   const permit = nextPermit(machine.serial)
-  return { ...machine, serial: permit, trials: [...machine.trials, { permit, leaseUntil: now + rules.trialLeaseMs }] }
+  const trial = { permit, leaseUntil: now + rules.trialLeaseMs }
+  if (machine.phase === 'open') return { ...machine, serial: permit, probe: trial, probeAt: now + rules.probeEveryMs }
+  return { ...machine, serial: permit, trials: [...machine.trials, trial] }
 }
 
 /** Whether a result under this permit would still count. */
 export function holds(machine: BreakerMachine, permit: number): boolean {
   if (machine.phase === 'closed') return machine.permit === permit
   if (machine.phase === 'half-open') return machine.trials.some(trial => trial.permit === permit)
+  if (machine.phase === 'open') return machine.probe?.permit === permit
   return machine.phase === 'forced-closed' && permit === UNCOUNTED
 }
 
@@ -130,14 +142,26 @@ export function settle(machine: BreakerMachine, permit: number, result: BreakerR
   if (machine.phase === 'closed') {
     if (result === 'neither') return machine
     const failures = result === 'failure' ? machine.failures + 1 : 0
-    if (tripped || failures >= rules.failures) return openBreaker(machine.serial, failures, now + rules.openForMs)
+    if (tripped || failures >= rules.failures) return openBreaker(machine.serial, failures, now, rules)
     return failures === machine.failures ? machine : { ...machine, failures }
   }
+  if (machine.phase === 'open') return settleProbe(machine, result, now, rules)
   if (machine.phase !== 'half-open') return machine
-  if (result === 'failure') return openBreaker(machine.serial, 1, now + rules.openForMs)
+  if (result === 'failure') return openBreaker(machine.serial, 1, now, rules)
   const successes = machine.successes + (result === 'success' ? 1 : 0)
-  if (successes >= rules.closeAfter) return closedBreaker(machine.serial, rules.rampForMs > 0 ? now + rules.rampForMs : NO_RAMP)
+  if (successes >= rules.closeAfter) return closing(machine.serial, now, rules)
   return { ...machine, successes, trials: machine.trials.filter(trial => trial.permit !== permit) }
+}
+
+/** An early trial that failed changes nothing: it neither closes nor prolongs. One that ended as neither may be repeated at once. */
+function settleProbe(machine: OpenBreaker, result: BreakerResult, now: number, rules: MachineRules): BreakerMachine {
+  if (result === 'failure') return { ...machine, probe: undefined }
+  if (result === 'neither') return { ...machine, probe: undefined, probeAt: now }
+  return rules.closeAfter <= 1 ? closing(machine.serial, now, rules) : { phase: 'half-open', serial: machine.serial, trials: [], successes: 1 }
+}
+
+function closing(serial: number, now: number, rules: MachineRules): ClosedBreaker {
+  return closedBreaker(serial, rules.rampForMs > 0 ? now + rules.rampForMs : NO_RAMP)
 }
 
 /** An operator's decision. `until` may be `Infinity`. */
@@ -162,18 +186,19 @@ export function nextChangeAt(machine: BreakerMachine): number {
   }
 }
 
-/** How long to wait until `admits` may say yes; undefined when it says so now, or when nobody can know. */
+/** How long to wait until half-open comes by time, early trials aside; undefined when nothing is waited for, or when nobody can know. */
 export function retryAfterMs(machine: BreakerMachine, now: number): number | undefined {
   if ((machine.phase !== 'open' && machine.phase !== 'forced-open') || machine.until === Number.POSITIVE_INFINITY) return undefined
   return Math.max(0, Math.ceil(machine.until - now))
 }
 
-export function openBreaker(serial: number, failures: number, until: number): BreakerMachine {
-  return { phase: 'open', serial, until, failures }
+/** Opens now. The first early trial is due `probeEveryMs` later. */
+export function openBreaker(serial: number, failures: number, now: number, rules: MachineRules, until: number = now + rules.openForMs): BreakerMachine {
+  return { phase: 'open', serial, until, failures, probeAt: now + rules.probeEveryMs, probe: undefined }
 }
 
-export function halfOpen(serial: number): BreakerMachine {
-  return { phase: 'half-open', serial, trials: [], successes: 0 }
+export function halfOpen(serial: number, probe?: Trial): BreakerMachine {
+  return { phase: 'half-open', serial, trials: probe === undefined ? [] : [probe], successes: 0 }
 }
 
 function nextPermit(serial: number): number {

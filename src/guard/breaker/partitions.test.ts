@@ -264,7 +264,7 @@ describe('partitions, beside a model', () => {
       const env = simulatedEnv()
       let time = 0
       const handEnv = Object.assign(Object.create(env) as SimulatedEnv, { monotonic: () => time, now: () => time, timer: () => ({ cancel: () => undefined }) })
-      const panel = breakerPartitions('panel', { max, each: { failures: 2 }, parent: false }, { env: handEnv, events: new EventBus(env) })
+      const panel = breakerPartitions('panel', { max, each: { failures: 2, probeEvery: false }, parent: false }, { env: handEnv, events: new EventBus(env) })
       const openUntil = new Map<string, number>()
       panel.kit.events.on('breaker.partition.changed', ({ data }) => {
         if (data.partition === '*') return

@@ -12,7 +12,7 @@ interface Fixture {
 /** A breaker that has just closed again. */
 async function justClosed(options: BreakerOptions = {}): Promise<Fixture> {
   const env = simulatedEnv()
-  const panel = breaker('panel', { failures: 1, closeAfter: 1, ...options }, { env, events: new EventBus(env) })
+  const panel = breaker('panel', { failures: 1, closeAfter: 1, rampFor: '5s', ...options }, { env, events: new EventBus(env) })
   panel.settle(panel.acquire(env.monotonic()), 'failure', env.monotonic(), 1)
   await env.advance('60s')
   panel.settle(panel.acquire(env.monotonic()), 'success', env.monotonic(), 1)

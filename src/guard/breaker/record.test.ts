@@ -12,7 +12,7 @@ function aBreaker(env: SimulatedEnv, options: BreakerOptions = {}): Fixture {
   const events = new EventBus(env)
   const changes: HoldfastEvents['breaker.changed'][] = []
   events.on('breaker.changed', ({ data }) => { changes.push(data) })
-  return { changes, panel: breaker('panel', { failures: 3, closeAfter: 1, ...options }, { env, events }) }
+  return { changes, panel: breaker('panel', { failures: 3, closeAfter: 1, probeEvery: false, rampFor: '5s', ...options }, { env, events }) }
 }
 
 function end(panel: Breaker, env: SimulatedEnv, result: 'success' | 'failure', times = 1): void {
@@ -31,6 +31,17 @@ async function openRecord(env: SimulatedEnv): Promise<BreakerRecord> {
 }
 
 describe('a breaker that was restored', () => {
+  it('lets a call through early, counted from the restart', async () => {
+    const env = simulatedEnv()
+    const record = await openRecord(env)
+    const { panel } = aBreaker(env, { probeEvery: '5s' })
+    panel.restore(record)
+    await env.advance('4999ms')
+    expect(panel.allows()).toBe(false)
+    await env.advance(1)
+    expect(panel.allows()).toBe(true)
+  })
+
   it('stays open for the time that remained, not for the whole and not for none, and announces it', async () => {
     const env = simulatedEnv()
     const record = await openRecord(env)

@@ -50,7 +50,7 @@ export function fromRecord(record: BreakerRecord, serial: number, now: number, w
       return { ...closed, failures: Math.min(record.failures, rules.failures - 1) }
     }
     case 'open':
-      return rest(rules.openForMs) > now ? openBreaker(serial, record.failures, rest(rules.openForMs)) : halfOpen(serial)
+      return rest(rules.openForMs) > now ? openBreaker(serial, record.failures, now, rules, rest(rules.openForMs)) : halfOpen(serial)
     // Trials that were in flight died with the process.
     case 'half-open':
       return halfOpen(serial)

@@ -30,6 +30,12 @@ export interface BreakerOptions {
   readonly slowCallRate?: SlowCallRateOptions | false
   /** How long it stays open before it tries again. Default `'60s'` (MISSION G1). */
   readonly openFor?: Duration
+  /**
+   * While it is open, one call in this time is let through early, to see whether the dependency is back. Its success makes the breaker half-open
+   * at once (the first of `closeAfter`), its failure changes nothing. `false` for none. Default `'5s'`: with `openFor` alone a service is back
+   * half a minute after an outage of half a minute, with early trials within ten seconds (docs/retry-storm.md, DESIGN §7).
+   */
+  readonly probeEvery?: Duration | false
   /** Successful trial calls that close it. Default 2 (MISSION G1). */
   readonly closeAfter?: number
   /** Trial calls in flight at once while half-open; others are refused. Default 3 (MISSION G1). */
@@ -38,8 +44,8 @@ export interface BreakerOptions {
   readonly trialLease?: Duration
   /**
    * After closing, admission grows over this time from a tenth of the calls to all; ten calls a second always pass.
-   * `false` or `'0s'` lets everything through at once. Default `'5s'`: half of the ten seconds in which a service must be
-   * back after an outage (DESIGN §7).
+   * `false` or `'0s'` lets everything through at once. Default `'3s'`: what is left of the ten seconds in which a service must
+   * be back after an outage (DESIGN §7; docs/retry-storm.md).
    */
   readonly rampFor?: Duration | false
   /**
@@ -50,7 +56,7 @@ export interface BreakerOptions {
 }
 
 export const BREAKER_DEFAULTS: Readonly<Required<Omit<BreakerOptions, 'trialLease'>>> = Object.freeze({
-  failures: 5, failureRate: false, slowCallRate: false, openFor: '60s', closeAfter: 2, trialCalls: 3, rampFor: '5s', shadow: false,
+  failures: 5, failureRate: false, slowCallRate: false, openFor: '60s', probeEvery: '5s', closeAfter: 2, trialCalls: 3, rampFor: '3s', shadow: false,
 })
 /** Of `failureRate` and `slowCallRate`, where they are on. */
 export const RATE_DEFAULTS: Readonly<Required<RateOptions>> = Object.freeze({ ratio: 0.5, within: '10s', minimumCalls: 20 })
@@ -79,6 +85,7 @@ export function resolveBreaker(options: BreakerOptions | false, where: string, o
       slowerThanMs: durationMs(given.slowCallRate.slowerThan, `${where}: slowCallRate.slowerThan`),
     },
     openForMs,
+    probeEveryMs: given.probeEvery === false ? Number.POSITIVE_INFINITY : durationMs(given.probeEvery, `${where}: probeEvery`),
     closeAfter: wholeNumber(given.closeAfter, 1, `${where}: closeAfter`),
     trialCalls: wholeNumber(given.trialCalls, 1, `${where}: trialCalls`),
     trialLeaseMs: given.trialLease === undefined ? openForMs : durationMs(given.trialLease, `${where}: trialLease`),
@@ -103,7 +110,7 @@ export function resolveRatio(ratio: number, where: string): number {
 }
 
 /** The rules for a person: `breaker 5 consecutive failures, open for 60 s`. */
-export function breakerWords({ failures, failureRate, slowCallRate, openForMs, shadow }: BreakerRules): string {
+export function breakerWords({ failures, failureRate, slowCallRate, openForMs, probeEveryMs, shadow }: BreakerRules): string {
   const share = ({ ratio, withinMs }: RateRule): string => `${String(Math.round(ratio * 100))} % of the calls within ${humanDuration(withinMs)}`
   const opens = [
     ...(failures === Number.POSITIVE_INFINITY ? [] : [`${String(failures)} consecutive failures`]),
@@ -111,5 +118,5 @@ export function breakerWords({ failures, failureRate, slowCallRate, openForMs, s
     ...(slowCallRate === undefined ? [] : [`${share(slowCallRate)} slower than ${humanDuration(slowCallRate.slowerThanMs)}`]),
   ]
   const kind = shadow ? 'breaker in shadow mode' : 'breaker'
-  return opens.length === 0 ? `${kind} that never opens by itself` : `${kind} ${opens.join(' or ')}, open for ${humanDuration(openForMs)}`
+  return opens.length === 0 ? `${kind} that never opens by itself` : `${kind} ${opens.join(' or ')}, open for ${humanDuration(openForMs)}${probeEveryMs < openForMs ? ` with a call every ${humanDuration(probeEveryMs)} to see` : ''}`
 }

@@ -1,8 +1,8 @@
 /**
  * Retry budget: retries may add only a share to the load of a dependency, so that an outage is not fed by its callers.
  *
- * Over a sliding window of ten one-second slots, retries are allowed up to 20 % of the calls plus a floor of 10 a
- * second, so that a quiet service may still retry (Finagle's RetryBudget; Linkerd and tower have the same numbers).
+ * Over a sliding window of ten one-second slots, retries are allowed up to 20 % of the calls (Finagle's RetryBudget;
+ * Linkerd and tower have the same share) plus a floor of one a second, so that a quiet service may still retry.
  * One budget per dependency, shared by all its operations and by retries and hedges. Constant memory, no timer.
  */
 import { atLeast } from '../numbers.ts'
@@ -10,11 +10,11 @@ import { atLeast } from '../numbers.ts'
 export interface RetryBudgetOptions {
   /** Retries per call, 0..1. Default 0.2. */
   readonly ratio?: number
-  /** Retries a second that are always allowed. Default 10. */
+  /** Retries a second that are always allowed, in each process. Default 1: enough for a quiet service, too little to feed an outage (Finagle's 10 let ten quiet processes send a hundred a second; docs/retry-storm.md). */
   readonly perSecond?: number
 }
 
-export const RETRY_BUDGET_DEFAULTS: Readonly<Required<RetryBudgetOptions>> = Object.freeze({ ratio: 0.2, perSecond: 10 })
+export const RETRY_BUDGET_DEFAULTS: Readonly<Required<RetryBudgetOptions>> = Object.freeze({ ratio: 0.2, perSecond: 1 })
 
 const SLOTS = 10
 const SLOT_MS = 1_000
