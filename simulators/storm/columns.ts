@@ -41,10 +41,8 @@ const NAIVE_CLIENT = {
 } as const satisfies DependencyOptions
 const NAIVE_SERVER: Intake = { queue: NEVER_FULL, keepsDeadlines: false }
 
-/** Ten seconds to be back need a breaker that asks again sooner than every minute, and a ramp that leaves it the time (docs/retry-storm.md). */
-const QUICK_BREAKER = { openFor: '5s', rampFor: '3s' } as const
-/** What a user writes: who it is, how long it may take, and how soon it is asked again. Everything else is the library's default. */
-const DEFAULT_CLIENT = { ...WHO, timeout: '1s', deadline: '3s', breaker: QUICK_BREAKER } as const satisfies DependencyOptions
+/** What a user writes: who it is and how long it may take. Everything else is the library's default. */
+const DEFAULT_CLIENT = { ...WHO, timeout: '1s', deadline: '3s' } as const satisfies DependencyOptions
 /** The queue holds what the workers can do in half of a caller's patience: 50 at 100 a second. */
 const DEFAULT_SERVER: Intake = { queue: 50, keepsDeadlines: true }
 
@@ -57,12 +55,12 @@ export const COLUMNS: readonly Column[] = Object.freeze([
   { id: 'naive', title: 'naive retries', about: '4 attempts, 100 ms apart', client: NAIVE_CLIENT, server: NAIVE_SERVER, role: 'naive' },
   { id: 'jitter', title: '+ backoff with full jitter', about: 'waits of 100 ms to 20 s', client: { ...NAIVE_CLIENT, retry: { attempts: 4 } }, server: NAIVE_SERVER },
   { id: 'budget', title: '+ retry budget', about: 'the default one', client: without(NAIVE_CLIENT, 'retryBudget'), server: NAIVE_SERVER },
-  { id: 'breaker', title: '+ breaker', about: 'opens after 5 failures, for 5 s', client: { ...NAIVE_CLIENT, breaker: QUICK_BREAKER }, server: NAIVE_SERVER },
+  { id: 'breaker', title: '+ breaker', about: 'the default one', client: without(NAIVE_CLIENT, 'breaker'), server: NAIVE_SERVER },
   { id: 'client-limit', title: '+ concurrency limit', about: '5 calls at once in each client', client: { ...NAIVE_CLIENT, concurrency: 5 }, server: NAIVE_SERVER },
   { id: 'adaptive-limit', title: '+ adaptive concurrency limit', about: 'finds itself, up to 200 a client', client: { ...NAIVE_CLIENT, concurrency: { adaptive: {} } }, server: NAIVE_SERVER },
   { id: 'server-queue', title: '+ bounded queue of the server', about: 'as many wait as are worked on', client: NAIVE_CLIENT, server: { queue: undefined, keepsDeadlines: false } },
   { id: 'server-deadline', title: '+ deadlines kept by the server', about: 'late requests are dropped', client: NAIVE_CLIENT, server: { queue: NEVER_FULL, keepsDeadlines: true } },
   { id: 'client-defaults', title: 'defaults, clients only', about: 'the server stays naive', client: DEFAULT_CLIENT, server: NAIVE_SERVER },
-  { id: 'breaker-60s', title: 'holdfast, breaker open for 60 s', about: 'clients and server', client: { ...DEFAULT_CLIENT, breaker: { openFor: '60s' } }, server: DEFAULT_SERVER },
-  { id: 'defaults', title: 'holdfast defaults', about: 'and asked again after 5 s', client: DEFAULT_CLIENT, server: DEFAULT_SERVER, role: 'defaults' },
+  { id: 'no-early-trials', title: 'holdfast without early trials', about: 'open for 60 s, and nobody looks', client: { ...DEFAULT_CLIENT, breaker: { probeEvery: false } }, server: DEFAULT_SERVER },
+  { id: 'defaults', title: 'holdfast defaults', about: 'clients and server', client: DEFAULT_CLIENT, server: DEFAULT_SERVER, role: 'defaults' },
 ] satisfies readonly Column[])

@@ -36,7 +36,7 @@ async function eventful(): Promise<{ env: SimulatedEnv; hold: Holdfast }> {
   await env.advance('2s')
   await late
   await fail(env, hold.dependency('frugal', { ...LABEL, breaker: false, retry: { attempts: 3 }, retryBudget: { ratio: 0, perSecond: 0.1 } }), 3)
-  await fail(env, hold.dependency('watched', { ...LABEL, retry: false, breaker: { failures: 2, openFor: '10m', shadow: true } }), 3)
+  await fail(env, hold.dependency('watched', { ...LABEL, retry: false, breaker: { failures: 2, openFor: '10m', probeEvery: false, shadow: true } }), 3)
   const tenants = hold.dependency('tenants', { ...LABEL, retry: false, breaker: { failures: 1, openFor: '10m' }, partitions: {} })
   for (const tenant of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) await fail(env, tenants, tenant === 'g' ? 0 : 1, tenant)
   await tenants.call('get', { effect: 'read', partition: 'g' }, () => 1)
