@@ -6,7 +6,7 @@
  * cancellations are neither success nor failure.
  */
 import { isHoldfastError, type ErrorCode, type FailureClass } from '../core/index.ts'
-import { parseRetryAfter, statusClass, TRANSIENT_STATUS } from './http-status-error.ts'
+import { retryAfterIn, statusClass, TRANSIENT_STATUS } from './http-status-error.ts'
 
 /** What the guard does about an error that the guarded work threw. */
 export type Verdict =
@@ -82,8 +82,8 @@ export function retryAfterOf(error: unknown, now: number): number | undefined {
   const seconds = property(property(error, 'parameters'), 'retry_after')
   if (typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 0) return Math.ceil(seconds * 1_000)
   for (const holder of [property(error, 'response'), error]) {
-    const header = headerOf(property(holder, 'headers'), 'retry-after')
-    const ms = parseRetryAfter(header, now)
+    const headers = property(holder, 'headers')
+    const ms = retryAfterIn(name => headerOf(headers, name), now)
     if (ms !== undefined) return ms
   }
   return undefined

@@ -1,7 +1,7 @@
 /**
  * An HTTP answer that is no success, as an error that the guard understands: `throw new HttpStatusError(response)`.
  *
- * The status decides whether it is transient; Retry-After (seconds or a date) becomes `retryAfterMs`, rounded up so
+ * The status decides whether it is transient; Retry-After (seconds, a date, or milliseconds in headers of their own) becomes `retryAfterMs`, rounded up so
  * that nobody asks early. The body is not read: it may hold what must not be logged.
  */
 import { HoldfastError, type FailureClass } from '../core/index.ts'
@@ -29,7 +29,7 @@ export class HttpStatusError extends HoldfastError {
     super(transient ? 'HF_CALL_FAILED' : 'HF_CALL_REJECTED', {
       message: `${options.what === undefined ? '' : `${options.what}: `}answered with status ${String(answer.status)}`,
       failure: statusClass(answer.status),
-      retryAfterMs: parseRetryAfter(answer.headers.get('retry-after'), options.now ?? dateOf(answer)),
+      retryAfterMs: retryAfterIn(name => answer.headers.get(name), options.now ?? dateOf(answer)),
       context: { status: answer.status },
       cause: options.cause,
     })
@@ -55,6 +55,15 @@ export function parseRetryAfter(value: string | null | undefined, now: number | 
   const at = /^[A-Za-z]/.test(text) ? Date.parse(text) : Number.NaN
   if (Number.isNaN(at) || now === undefined) return undefined
   return Math.max(0, Math.ceil(at - now))
+}
+
+/** Milliseconds of headers: `retry-after-ms` and `x-ms-retry-after-ms` (Azure, OpenAI), which are finer, before Retry-After. */
+export function retryAfterIn(header: (name: string) => string | null | undefined, now: number | undefined): number | undefined {
+  for (const name of ['retry-after-ms', 'x-ms-retry-after-ms']) {
+    const text = header(name)?.trim() ?? ''
+    if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text))
+  }
+  return parseRetryAfter(header('retry-after'), now)
 }
 
 function dateOf(answer: HttpAnswer): number | undefined {
