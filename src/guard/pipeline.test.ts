@@ -197,6 +197,30 @@ describe('a dependency with faults', () => {
   })
 })
 
+describe('the retry budget', () => {
+  it('is fed by calls that reached the dependency, not by those that were refused', async () => {
+    const retriesAfter = async (before: (panel: Dependency) => Promise<void>): Promise<number> => {
+      const w = world()
+      const panel = panelOf(w, { retry: { attempts: 3, minWait: '1ms', maxWait: '1ms' }, breaker: false, retryBudget: { ratio: 0.2, perSecond: 0 } })
+      await before(panel)
+      const calls = Array.from({ length: 50 }, () => outcome(panel.call('get', READ, fail)))
+      await w.env.advance('1s')
+      await Promise.all(calls)
+      return panel.snapshot().counters.retries
+    }
+    const refused = async (panel: Dependency): Promise<void> => {
+      panel.force('open', { by: 'test', reason: 'test' })
+      for (let count = 0; count < 1_000; count += 1) await panel.try('get', READ, () => 1)
+      panel.force('closed', { by: 'test', reason: 'test' })
+    }
+    const answered = async (panel: Dependency): Promise<void> => {
+      for (let count = 0; count < 1_000; count += 1) await panel.try('get', READ, () => 1)
+    }
+    expect(await retriesAfter(refused)).toBe(10)
+    expect(await retriesAfter(answered), 'control').toBe(100)
+  })
+})
+
 describe('a restart', () => {
   it('goes on where the breaker was, with the time that remains', async () => {
     const w = world()

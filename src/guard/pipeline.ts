@@ -81,9 +81,10 @@ export class Pipeline implements CallHost {
     }
     const { signal } = options
     if (hasLeft(signal)) return settled(this.reports.refuse(call, 'cancelled'))
-    this.budget.deposit(now)
     const entry = this.#enter(call, now)
     if (entry === 'breaker-open') return settled(this.reports.refuse(call, entry))
+    // Only what reaches the dependency earns repetitions: refused calls would fill the budget during an outage, to be spent right after it.
+    if (entry === 'admitted') this.budget.deposit(now)
     if (entry !== 'admitted' || call.repetition.hedge !== undefined) return this.#attempts(call, entry, undefined)
 
     const attempt = this.#begin(call, 1, context, now)
@@ -170,6 +171,7 @@ export class Pipeline implements CallHost {
       if (contender === undefined) {
         const way: 'admitted' | Refused = entry === 'wait-for-turn' || entry === 'wait-for-slot' ? await this.#queueUp(call, entry) : entry
         if (way !== 'admitted') return thrown(this.reports.refuse(call, way, last))
+        if (number === 1 && entry !== 'admitted') this.budget.deposit(env.monotonic())
         contender = await this.#contend(call, number, hedge)
       }
       const { attempt, permit, startedAt } = contender
