@@ -1,15 +1,22 @@
 /**
- * The guides of docs/guides: their code compiles, each option is named in the guide of its policy with the default that the
- * source has, codes and events exist, and links lead somewhere.
+ * The guides of docs/guides: their code compiles, and what is marked `ts run` runs and prints what is said to be printed;
+ * each option is named in the guide of its policy with the default that the source has, and none that there isn't; codes,
+ * events and metrics exist, and links lead somewhere.
  *
- * The blocks are files that exist only for the compiler, inside the package, so that `holdfast/guard` is its source.
- * Code of other libraries is in `js` blocks and not looked at.
+ * The blocks are files that exist only for the compiler, inside the package, so that `holdfast/guard` is its source; no
+ * disk is touched to run them either. Code of other libraries is in `js` blocks and not looked at.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
+import { format } from 'node:util'
+import { runInThisContext } from 'node:vm'
+import * as core from 'holdfast/core'
+import * as guard from 'holdfast/guard'
 import {
-  ADAPTIVE_DEFAULTS, BREAKER_DEFAULTS, BREAKER_PARTITIONS_DEFAULTS, CONCURRENCY_DEFAULTS, DEPENDENCY_DEFAULTS, RATE_DEFAULTS, RATE_LIMIT_DEFAULTS, RETRY_BUDGET_DEFAULTS, RETRY_DEFAULTS,
+  ADAPTIVE_DEFAULTS, BREAKER_DEFAULTS, BREAKER_PARTITIONS_DEFAULTS, CONCURRENCY_DEFAULTS, DEPENDENCY_DEFAULTS, FALLBACK_DEFAULTS, FAULT_DEFAULTS, HEDGE_DEFAULTS, RATE_DEFAULTS, RATE_LIMIT_DEFAULTS,
+  RETRY_BUDGET_DEFAULTS, RETRY_DEFAULTS, STALE_CACHE_DEFAULTS,
 } from 'holdfast/guard'
+import * as testing from 'holdfast/testing'
 import ts from 'typescript'
 import { beforeAll, describe, expect, it } from 'vitest'
 
@@ -21,11 +28,32 @@ const guide = (name: string): string => pages.find(page => page.name === name)?.
 interface Block {
   readonly name: string
   readonly code: string
+  /** Whether it is marked `ts run`. */
+  readonly runs: boolean
+  /** The `text` block that follows it, if one does. */
+  readonly prints: string | undefined
 }
 
 /** A path with a line number leads from a complaint to the block. */
 function blocksOf(page: string, text: string): readonly Block[] {
-  return [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(match => ({ name: `${page.replace('.md', '')}-${String(text.slice(0, match.index).split('\n').length)}`, code: match[1] ?? '' }))
+  return [...text.matchAll(/```ts( run)?\n([\s\S]*?)```(?:\n\n?```text\n([\s\S]*?)```)?/g)].map(match => ({
+    name: `${page.replace('.md', '')}-${String(text.slice(0, match.index).split('\n').length)}`, code: match[2] ?? '', runs: match[1] !== undefined, prints: match[3],
+  }))
+}
+
+const MODULES: Readonly<Record<string, unknown>> = { 'holdfast/core': core, 'holdfast/guard': guard, 'holdfast/testing': testing }
+
+/** Runs a block; what it printed. Imports become look-ups among MODULES, since only a file can import. */
+async function printedBy(code: string): Promise<string> {
+  const { outputText } = ts.transpileModule(code, { compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2023 } })
+  const run = runInThisContext(`(async (require, exports, console) => {${outputText}\n})`) as (require: (name: string) => unknown, exports: object, console: { log: (...words: unknown[]) => void }) => Promise<void>
+  const lines: string[] = []
+  const load = (name: string): unknown => {
+    if (!(name in MODULES)) throw new Error(`a block imports ${name}, which guides don't`)
+    return MODULES[name]
+  }
+  await run(load, {}, { log: (...words) => { lines.push(format(...words)) } })
+  return lines.map(line => `${line}\n`).join('')
 }
 
 /** What the compiler says of blocks, each a module of its own. */
@@ -56,16 +84,24 @@ function complaints(blocks: readonly Block[]): readonly string[] {
 /** The guide of each interface of options. */
 const OPTIONS: readonly (readonly [file: string, names: readonly string[], guide: string])[] = [
   ['breaker/rules.ts', ['BreakerOptions', 'RateOptions', 'SlowCallRateOptions'], 'breaker.md'],
-  ['breaker/partitions.ts', ['PartitionRateOptions', 'ParentBreakerOptions'], 'breaker.md'],
+  ['breaker/partitions.ts', ['PartitionRateOptions', 'ParentBreakerOptions', 'BreakerPartitionsOptions'], 'breaker.md'],
   ['retry/retry.ts', ['RetryOptions', 'RetryPolicyOptions'], 'retry.md'],
   ['retry/budget.ts', ['RetryBudgetOptions'], 'retry.md'],
   ['concurrency/limit.ts', ['QueueOptions', 'FixedConcurrency', 'AdaptiveConcurrency'], 'concurrency-limit.md'],
   ['concurrency/adaptive.ts', ['AdaptiveOptions'], 'concurrency-limit.md'],
   ['rate-limit.ts', ['RateLimitOptions'], 'rate-limit.md'],
-  ['hedge.ts', ['HedgeOptions', 'HedgeQuantile'], 'hedging.md'],
-  ['fallback.ts', ['FallbackValue', 'FallbackFunction', 'FallbackStale', 'FallbackBase'], 'fallback.md'],
-  ['faults.ts', ['ErrorFault', 'LatencyFault', 'HangFault', 'OutcomeFault', 'RateRule', 'ScriptRule', 'RuleBase', 'Arming'], 'fault-injection.md'],
+  ['hedge.ts', ['HedgeOptions', 'HedgeQuantile', 'HedgePolicyOptions'], 'hedging.md'],
+  ['fallback.ts', ['FallbackValue', 'FallbackFunction', 'FallbackStale', 'FallbackBase', 'FallbackReason'], 'fallback.md'],
+  ['stale-cache.ts', ['StaleCacheOptions'], 'fallback.md'],
+  ['faults.ts', ['ErrorFault', 'LatencyFault', 'HangFault', 'OutcomeFault', 'RateRule', 'ScriptRule', 'RuleBase', 'FaultOptions', 'Arming'], 'fault-injection.md'],
+  ['attempt.ts', ['Attempt'], 'timeout-and-deadline.md'],
+  ['options.ts', ['DependencyOptions'], 'composing.md'],
+  ['call.ts', ['CallBase', 'RepeatableCall', 'OnceCall', 'WithFallback'], 'composing.md'],
+  ['policy.ts', ['RunOptions'], 'composing.md'],
 ]
+
+/** Options that are part of another one's value, or of a dependency, beside those of OPTIONS. */
+const BESIDE: Readonly<Record<string, readonly string[]>> = { 'timeout-and-deadline.md': ['deadline', 'timeout'], 'fallback.md': ['for', 'cache', 'key'] }
 
 /** Defaults that are one word or number, by the guide whose tables show them. */
 const DEFAULTS: readonly (readonly [guide: string, defaults: Readonly<Record<string, unknown>>])[] = [
@@ -75,6 +111,9 @@ const DEFAULTS: readonly (readonly [guide: string, defaults: Readonly<Record<str
   ['concurrency-limit.md', { ...CONCURRENCY_DEFAULTS }],
   ['concurrency-limit.md', { min: ADAPTIVE_DEFAULTS.min, max: ADAPTIVE_DEFAULTS.max, initial: ADAPTIVE_DEFAULTS.initial, tolerance: ADAPTIVE_DEFAULTS.tolerance, eventLoop: ADAPTIVE_DEFAULTS.eventLoop }],
   ['rate-limit.md', { maxWait: RATE_LIMIT_DEFAULTS.maxWait }],
+  ['hedging.md', { ...HEDGE_DEFAULTS }],
+  ['fallback.md', { ...FALLBACK_DEFAULTS, ...STALE_CACHE_DEFAULTS }],
+  ['composing.md', { ...DEPENDENCY_DEFAULTS, concurrency: CONCURRENCY_DEFAULTS.limit }],
 ]
 
 function propertiesOf(file: string, name: string): readonly string[] {
@@ -101,6 +140,22 @@ function otherDefaults(text: string, defaults: Readonly<Record<string, unknown>>
   }).map(([name]) => name)
 }
 
+/** Rows of option tables that are about none of the options. */
+function unknownOptions(text: string, known: readonly string[]): readonly string[] {
+  const rows = [...text.matchAll(/^\| option \|.*\n\|[-|]+\n((?:\|.*\n?)+)/gm)].flatMap(match => (match[1] ?? '').trim().split('\n'))
+  return rows.flatMap(row => [...(row.split('|')[1] ?? '').matchAll(/`([^`]+)`/g)].map(match => match[1] ?? '')).filter(name => !known.includes(name))
+}
+
+/** Metrics that are named and not in the source. */
+function unknownMetrics(text: string): readonly string[] {
+  const read = (file: string): string => readFileSync(join(root, 'src', file), 'utf8')
+  const known = new Set([
+    ...[...read('app/gauges.ts').matchAll(/'(holdfast_[a-z_]+)'/g)].map(match => match[1]),
+    ...[...read('observe/event-metrics.ts').matchAll(/count\('([a-z_]+)'/g)].map(match => `holdfast_${match[1] ?? ''}_total`),
+  ])
+  return spansOf(text).filter(span => /^holdfast_[a-z_]+$/.test(span) && !known.has(span))
+}
+
 /** Error codes that are named and not in the catalogue, and in the guides of policies events too. */
 function unknownNames(text: string): readonly string[] {
   const errors = readFileSync(join(root, 'src/core/error-catalogue.ts'), 'utf8')
@@ -109,7 +164,7 @@ function unknownNames(text: string): readonly string[] {
 }
 
 describe('the guides', () => {
-  const planted: Block = { name: 'planted', code: "import { retry } from 'holdfast/guard'\nretry({ attemps: 3 })" }
+  const planted: Block = { name: 'planted', code: "import { retry } from 'holdfast/guard'\nretry({ attemps: 3 })", runs: false, prints: undefined }
   const blocks = pages.flatMap(({ name, text }) => blocksOf(name, text))
   let heard: readonly string[] = []
   // One program for the guides and the control: most of its time goes into the sources that both import.
@@ -130,6 +185,18 @@ describe('the guides', () => {
     expect(heard.filter(complaint => complaint.startsWith('planted.ts')).join()).toContain('attemps')
   })
 
+  it.each(blocks.filter(({ runs }) => runs))('run, and print what they say: $name', async ({ code, prints }) => {
+    const printed = await printedBy(code)
+    if (prints !== undefined) expect(printed).toBe(prints)
+  })
+
+  it('control: a block that fails, or prints something else, is seen', async () => {
+    const [printing, failing] = blocksOf('planted.md', "```ts run\nconsole.log('a', 1)\n```\n```text\na 2\n```\n\n```ts run\nthrow new Error('no')\n```\n")
+    expect(await printedBy(printing?.code ?? '')).toBe('a 1\n')
+    expect(printing?.prints).toBe('a 2\n')
+    await expect(printedBy(failing?.code ?? '')).rejects.toThrow('no')
+  })
+
   it.each(OPTIONS)('name every option of %s: %s, in %s', (file, names, name) => {
     for (const one of names) expect(propertiesOf(file, one).length, one).toBeGreaterThan(0)
     expect(missing(guide(name), names.flatMap(one => propertiesOf(file, one)))).toEqual([])
@@ -139,8 +206,22 @@ describe('the guides', () => {
     expect(missing('`ratio` and perSecond are `numbers`', propertiesOf('retry/budget.ts', 'RetryBudgetOptions'))).toEqual(['perSecond'])
   })
 
+  it.each([...new Set(OPTIONS.map(([, , name]) => name))])('list no option that there is not: %s', name => {
+    const known = OPTIONS.filter(([, , page]) => page === name).flatMap(([file, names]) => names.flatMap(one => propertiesOf(file, one)))
+    expect(guide(name)).toMatch(/^\| option \|/m)
+    expect(unknownOptions(guide(name), [...known, ...(BESIDE[name] ?? [])])).toEqual([])
+  })
+
+  it('control: an option that there is not is seen', () => {
+    expect(unknownOptions('| option | default |\n|---|---|\n| `ratio`, `perMinute` | `0.2` |\n', propertiesOf('retry/budget.ts', 'RetryBudgetOptions'))).toEqual(['perMinute'])
+  })
+
   it.each(DEFAULTS)('show in %s the defaults of the source', (name, defaults) => {
     expect(otherDefaults(guide(name), defaults)).toEqual([])
+  })
+
+  it('say how long faults are armed at most', () => {
+    expect(guide('fault-injection.md')).toContain(`\`'${FAULT_DEFAULTS.armedForMax}'\` at most`)
   })
 
   it('control: another default is seen', () => {
@@ -150,6 +231,11 @@ describe('the guides', () => {
   it('name errors and events that exist', () => {
     for (const { name, text } of pages) expect(unknownNames(text), name).toEqual([])
     expect(unknownNames('`HF_TIMEOUT`, `HF_TIMOUT`, `call.failed` and `call.fialed`')).toEqual(['HF_TIMOUT', 'call.fialed'])
+  })
+
+  it('name metrics that exist', () => {
+    for (const { name, text } of pages) expect(unknownMetrics(text), name).toEqual([])
+    expect(unknownMetrics('`holdfast_calls_total` and `holdfast_calls_totl`')).toEqual(['holdfast_calls_totl'])
   })
 
   it('link to what exists', () => {
