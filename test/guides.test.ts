@@ -163,6 +163,41 @@ function unknownNames(text: string): readonly string[] {
   return spansOf(text).filter(span => (/^HF_[A-Z_]+$/.test(span) && !errors.includes(`${span}:`)) || (/^(?:breaker|call|fault|faults|retry)\.[a-z.-]+$/.test(span) && !events.includes(`'${span}':`)))
 }
 
+/** What the guide of a policy lacks: a reader at 3 a.m. looks for the same headings on each page. */
+function lacks(text: string): readonly string[] {
+  const parts = ['```mermaid', '## Options', '## Events and errors', '## What an operator sees and can do', '## Special cases', '## When not to use it'].filter(part => !text.includes(`\n${part}`))
+  const cases = (text.split('\n## Special cases\n')[1] ?? '').split('\n## ')[0]?.match(/^- /gm)?.length ?? 0
+  return [...parts, ...(cases < 6 ? ['six special cases'] : []), ...(/\n```ts run\n/.test(text) ? [] : ['an example that runs'])]
+}
+
+/** Orders that a table says are refused: `breaker > retry`, `rate limit > retry, > hedge`. */
+function refusedOrders(text: string): readonly (readonly [outside: string, inside: string])[] {
+  const cells = [...text.matchAll(/^\| ([a-z ]+ > [a-z >,]+) \|/gm)].map(match => match[1] ?? '')
+  return cells.flatMap(cell => {
+    let outside = ''
+    return cell.split(', ').map(pair => {
+      const [left = '', right = ''] = pair.split(/ ?> /)
+      outside = left === '' ? outside : left
+      return [outside, right] as const
+    })
+  })
+}
+
+const POLICIES: Readonly<Record<string, () => guard.Policy>> = {
+  breaker: () => guard.breaker('one'), retry: () => guard.retry(), hedge: () => guard.hedge({ after: '1s' }), timeout: () => guard.timeout('1s'),
+  'rate limit': () => guard.rateLimit('one', { limit: 1, per: '1s' }), 'concurrency limit': () => guard.concurrencyLimit('one', 1),
+}
+
+/** Whether a composition in this order is refused. */
+function isRefused(outside: string, inside: string): boolean {
+  try {
+    guard.compose([outside, inside].map(kind => POLICIES[kind]?.() ?? guard.deadline('1s')))
+    return false
+  } catch (error) {
+    return core.isHoldfastError(error) && error.code === 'HF_OPTION_INVALID'
+  }
+}
+
 describe('the guides', () => {
   const planted: Block = { name: 'planted', code: "import { retry } from 'holdfast/guard'\nretry({ attemps: 3 })", runs: false, prints: undefined }
   const blocks = pages.flatMap(({ name, text }) => blocksOf(name, text))
@@ -173,6 +208,21 @@ describe('the guides', () => {
   it('are all there, and say when not to use what they describe', () => {
     expect(pages.map(({ name }) => name).sort()).toEqual(['README.md', 'breaker.md', 'composing.md', 'concurrency-limit.md', 'fallback.md', 'fault-injection.md', 'hedging.md', 'migrating.md', 'rate-limit.md', 'retry.md', 'timeout-and-deadline.md'])
     for (const { name, text } of pages) if (name !== 'README.md') expect(text, name).toMatch(/## When not to /)
+  })
+
+  it.each(pages.filter(({ name }) => !['README.md', 'migrating.md'].includes(name)))('have the same parts: $name', ({ text }) => {
+    expect(lacks(text)).toEqual([])
+  })
+
+  it('control: a part that is missing is seen', () => {
+    expect(lacks('\n```mermaid\n## Options\n## Events and errors\n## Special cases\n- one\n\n## When not to use it')).toEqual(['## What an operator sees and can do', 'six special cases', 'an example that runs'])
+  })
+
+  it('list as refused exactly the orders of two policies that are', () => {
+    const kinds = Object.keys(POLICIES)
+    const refused = kinds.flatMap(outside => kinds.filter(inside => inside !== outside && isRefused(outside, inside)).map(inside => [outside, inside]))
+    expect([...refusedOrders(guide('composing.md'))].sort()).toEqual(refused.sort())
+    expect(refused.length).toBeGreaterThan(5)
   })
 
   it('hold code that compiles', () => {
