@@ -63,6 +63,10 @@ const CATALOGUE = {
   // http and webhooks
   HF_BODY_TOO_LARGE: { failure: 'user_error', retryable: false, operator: 'The request body exceeds the limit; nothing was changed.' },
   HF_BODY_INVALID: { failure: 'user_error', retryable: false, operator: 'The request body is not what was expected; nothing was changed.' },
+  HF_IDEMPOTENCY_KEY_INVALID: { failure: 'user_error', retryable: false, operator: 'The client must send one Idempotency-Key header: a quoted string of 1 to 255 characters, new for each operation.' },
+  HF_IN_PROGRESS: { failure: 'user_error', retryable: true, operator: 'The same request is being carried out; the client asks again after the stated wait.' },
+  HF_OUTCOME_UNKNOWN: { failure: 'infra_error', retryable: true, operator: 'Whether the request took effect is not known; it is settled as its operation declares. Where it waits for you, look at the other side and settle the work item.' },
+  HF_ANSWER_TOO_LARGE: { failure: 'defect', retryable: false, operator: 'The operation answered more than is kept for replays: answer with a reference, or raise its answerLimit.' },
   HF_SIGNATURE_INVALID: { failure: 'user_error', retryable: false, operator: 'The request is not signed with the shared secret; check the secret on both sides.' },
   HF_UNAUTHENTICATED: { failure: 'user_error', retryable: false, operator: 'Say who you are: the operator token as HOLDFAST_TOKEN, --token or the console\'s login; without one only this machine is answered.' },
   HF_SERVICE_UNREACHABLE: { failure: 'infra_error', retryable: true, operator: 'No service answers there; start it, or name it with --url, HOLDFAST_URL or --data.' },

@@ -5,7 +5,7 @@
  * the order of properties. Never reversed, so it may be stored and logged where the input may not.
  */
 import { createHash } from 'node:crypto'
-import { canonicalJson, encodeJson, HoldfastError } from '../core/index.ts'
+import { canonicalJson, encodeJson, HoldfastError, type Json } from '../core/index.ts'
 
 export function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex')
@@ -23,6 +23,12 @@ export function fingerprintOf(decoded: unknown, given: unknown): string {
     // Not JSON once decoded: the given input is, because it was encoded for the record before.
     return sha256(canonicalJson(given))
   }
+}
+
+/** Fingerprint of what its definition says must be the same. @throws HF_RESULT_NOT_JSON */
+export function fingerprintOfJson(value: Json, where: string): string {
+  encodeJson(value, where)
+  return sha256(canonicalJson(value))
 }
 
 /** Longest key that is accepted; longer ones make indexes slow and logs unreadable. Hash long keys yourself. */

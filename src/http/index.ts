@@ -6,6 +6,8 @@
  */
 export { BODY_LIMIT_DEFAULT, parseJson, readBody, secretMatches } from '../core/index.ts'
 export * from './handler.ts'
+export { IDEMPOTENCY_DEFAULTS, idempotent, type CallOperation, type IdempotencySource, type IdempotentContext, type WriteOperation } from './idempotency.ts'
+export { IDEMPOTENCY_KEY_HEADER, IDEMPOTENCY_KEY_LENGTH_MAX, idempotencyKeyOf } from './idempotency-key.ts'
 export * from './headers.ts'
 export * from './loopback.ts'
 export * from './probes.ts'

@@ -18,6 +18,11 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   HF_REASON_REQUIRED: 422,
   HF_OPTION_INVALID: 422,
   HF_KEY_REUSED: 422,
+  HF_REFUSED: 422,
+  HF_IDEMPOTENCY_KEY_INVALID: 400,
+  HF_IN_PROGRESS: 409,
+  // Asking again with the same key settles it, or somebody does.
+  HF_OUTCOME_UNKNOWN: 503,
   HF_RATE_LIMITED: 429,
   HF_CALL_FAILED: 502,
   HF_TIMEOUT: 504,
@@ -40,7 +45,7 @@ const TITLES: Readonly<Record<number, string>> = {
   403: 'This is not allowed',
   404: 'Not found',
   405: 'This method is not supported here',
-  409: 'This was already used or has changed meanwhile',
+  409: 'This was already used, is in progress or has changed meanwhile',
   413: 'The body is too large',
   415: 'This content type is not supported here',
   422: 'The request does not fit',
@@ -64,13 +69,14 @@ export function statusOf(error: unknown): number {
 
 /**
  * The answer to an error: `application/problem+json` with `type`, `title`, `status`, `code`, `detail` for what is the
- * caller's to know, and Retry-After (whole seconds, rounded up) for 429 and 503.
+ * caller's to know, and Retry-After (whole seconds, rounded up) for 429 and 503, and for 409 where the wait is known.
+ * `status`: where the same error means another one.
  */
-export function problem(error: unknown): Response {
-  const status = statusOf(error)
+export function problem(error: unknown, options: { readonly status?: number } = {}): Response {
+  const status = options.status ?? statusOf(error)
   if (!(error instanceof HoldfastError)) return plainProblem(status)
   const waitMs = error.retryAfterMs
-  const waits = status === 429 || status === 503
+  const waits = status === 429 || status === 503 || (status === 409 && waitMs !== undefined)
   const tellable = error.failure === 'user_error' || error.failure === 'domain_error' || status < 500
   return document(
     {

@@ -8,7 +8,7 @@
  */
 import { checkInput, checkName, decodeJson, durationMs, encodeJson, HoldfastError, type Json, type Schema } from '../../core/index.ts'
 import { isLockTimeout } from '../failure.ts'
-import { checkKey, fingerprintOf } from '../fingerprint.ts'
+import { checkKey, fingerprintOf, fingerprintOfJson } from '../fingerprint.ts'
 import type { DurableKit } from '../kit.ts'
 import { inSavepoint, withLockTimeout } from '../savepoint.ts'
 import { rerunUnknownCommit } from '../unknown-commit.ts'
@@ -32,7 +32,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const text = encodeJson(given, `once ${name}: input`)
     const plain = decodeJson<unknown>(text)
     const decoded = await checkInput(options.input as Schema<unknown, I>, plain, `once ${name}`)
-    return { decoded, text, key: checkKey(`once ${name}`, options.key(decoded)), fingerprint: fingerprintOf(decoded, plain) }
+    return { decoded, text, key: checkKey(`once ${name}`, options.key(decoded)), fingerprint: options.fingerprint === undefined ? fingerprintOf(decoded, plain) : fingerprintOfJson(options.fingerprint(decoded), `once ${name}: fingerprint`) }
   }
   const outside = 'call' in options ? outsideOnce(name, options, keepForMs, prepare, kit) : undefined
   const run = async (input: In, { tx, signal }: { readonly tx?: Tx; readonly signal?: AbortSignal } = {}): Promise<OnceOutcome<R>> => {

@@ -17,6 +17,11 @@ interface OnceBase<In, I> {
   readonly input: Schema<In, I>
   /** Scope of "once", 1 to 300 characters: a charge id, an order id. Unique among the calls of this name. */
   readonly key: (input: NoInfer<I>) => string
+  /**
+   * What must be the same when a key comes again; another one is HF_KEY_REUSED. Default: the whole input, which is right unless the input
+   * carries something that differs from attempt to attempt (a time stamp, a trace id).
+   */
+  readonly fingerprint?: (input: NoInfer<I>) => Json
   /** How long an outcome can be replayed. `'1m'` to `'365d'`, default `'72h'`: longer than senders retry (Stripe 72 h, Telegram 24 h). `unknown` is kept for ever. */
   readonly keepFor?: Duration
   readonly runbook?: string
