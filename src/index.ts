@@ -17,7 +17,7 @@ export type {
 } from './app/index.ts'
 export { type Actor, type Duration, type Effect, type ErrorCode, HoldfastError, isHoldfastError, type Json, type Outcome, type Refusal, type Schema } from './core/index.ts'
 export type { Flag, FlagOptions, Flags, Irreversible, IrreversibleOptions, Ticket } from './control/index.ts'
-export { refuse, type Inbox, type InboxMessage, type Once, type OnceOutcome, type Outbox, type OutboxMessage, type Saga, type SagaOutcome, type SendResult } from './durable/index.ts'
+export { refuse, type Inbox, type InboxMessage, type Once, type OnceOutcome, type Outbox, type OutboxMessage, type RetryStore, type Saga, type SagaOutcome, type SendResult } from './durable/index.ts'
 export { HttpStatusError, type Attempt, type Dependency, type DependencyOptions, type Explanation, type FaultPlan } from './guard/index.ts'
 export type { Health } from './health/index.ts'
 export type { Limit, LimitOptions } from './limits/index.ts'

@@ -110,6 +110,7 @@ class Service<Tx> {
       once: durable.once.bind(durable),
       saga: durable.saga.bind(durable),
       irreversible: durable.irreversible.bind(durable),
+      retryStore: durable.retryStore.bind(durable),
       migrations: durable.migrations.bind(durable),
       transaction: durable.transaction.bind(durable),
       audit: durable.audit.bind(durable),

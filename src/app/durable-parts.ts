@@ -3,7 +3,7 @@
  */
 import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
-import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
+import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
 import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
@@ -39,6 +39,7 @@ export class DurableParts<Tx> {
   readonly #kit: NonNullable<CoreParts<Tx>['durable']>
   readonly #onces = new Registry<Once<unknown, Json | void, Tx>>('once')
   readonly #sagas = new Registry<Saga<unknown, Json | void>>('saga')
+  readonly #retryStores = new Registry<{ readonly name: string }>('retry store')
   readonly #irreversibles = new Registry<{ readonly name: string }>('irreversible')
   readonly #processors: Processor[] = []
   readonly #recovery: Recovery
@@ -103,6 +104,12 @@ export class DurableParts<Tx> {
     this.#parts.runbooks.named(`irreversible ${name}`, options.runbook)
     this.#irreversibles.add(name, { name })
     return irreversible(name, options, this.#kit)
+  }
+
+  retryStore<In, I>(name: string, options: RetryStoreOptions<In, I>): RetryStore<In, I, Tx> {
+    const made = retryStore<In, I, Tx>(name, options, this.#kit)
+    this.#retryStores.add(name, made)
+    return made
   }
 
   migrations(migrations: readonly Migration[]): void {

@@ -3,7 +3,7 @@
  */
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
-import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, Saga, SagaOptions } from '../durable/index.ts'
+import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaOptions } from '../durable/index.ts'
 import type { Dependency, DependencyOptions, Explanation, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
@@ -127,6 +127,15 @@ export interface DurableHoldfast<Tx> extends Holdfast {
   once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx>): Once<In, R, Tx>
   once<In, I, R extends Json | void>(name: string, options: OutsideOnce<In, I, R, Tx>): Once<In, R, Tx>
   saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R>
+  /**
+   * Last inputs per owner and slot, kept for a Retry button: over restarts, for `keepFor` (7 days), bounded per owner.
+   * @throws HF_OPTION_INVALID, HF_NAME_TAKEN
+   * @example
+   * const inputs = hold.retryStore('generation', { input: Prompt })
+   * await inputs.store(userId, model, prompt)
+   * const again = await inputs.get(userId, model)
+   */
+  retryStore<In, I>(name: string, options: RetryStoreOptions<In, I>): RetryStore<In, I, Tx>
   irreversible<In, I, R extends Json | void>(name: string, options: IrreversibleOptions<In, I, R, Tx>): Irreversible<In, R>
   /** The program's own tables: numbered, forward-only, applied at start after Holdfast's own. Nothing to do for `memory()`. */
   migrations(migrations: readonly Migration[]): void

@@ -1,6 +1,6 @@
 /**
  * @module holdfast/durable
- * What outlives a crash: once, saga, lease with fencing, outbox, inbox, and the sweep that finishes what was begun.
+ * What outlives a crash: once, saga, lease with fencing, outbox, inbox, retry store, and the sweep that finishes what was begun.
  */
 export type { DurableKit } from './kit.ts'
 export { failureVerdict, refuse, type FailureVerdict } from './failure.ts'
@@ -11,6 +11,7 @@ export { inbox, INBOX_DEFAULTS, PROCESS_DEFAULTS, type Inbox, type InboxContext,
 export { outbox } from './outbox/outbox.ts'
 export { OUTBOX_DEFAULTS, TOPIC_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type Send, type SendResult, type TopicOptions } from './outbox/types.ts'
 export { DURABLE_MIGRATIONS } from './migrations.ts'
+export { retryStore, RETRY_STORE_DEFAULTS, type RetryStore, type RetryStoreOptions, type StoredInput } from './retry-store/retry-store.ts'
 export { saga, sagaPort } from './saga/saga.ts'
 export { SAGA_DEFAULTS, type LocalStep, type OutsideStep, type Saga, type SagaOptions, type SagaOutcome, type Step, type StepContext } from './saga/types.ts'
 export { recovery, RECOVERY_DEFAULTS, type Recovery, type RecoverySources, type WorkItem } from './recovery.ts'

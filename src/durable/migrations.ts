@@ -103,4 +103,21 @@ export const DURABLE_MIGRATIONS: readonly Migration[] = [
     `,
   },
   SAGA_MIGRATION,
+  {
+    id: 30,
+    name: 'retry store',
+    olderCodeRuns: true,
+    sql: `
+      CREATE TABLE holdfast.retry_entry (
+        store text NOT NULL,
+        owner text NOT NULL,
+        slot text NOT NULL,
+        input text NOT NULL,
+        stored_at timestamptz NOT NULL,
+        expires_at timestamptz NOT NULL,
+        PRIMARY KEY (store, owner, slot)
+      ) WITH (fillfactor = 70);
+      CREATE INDEX retry_entry_expires ON holdfast.retry_entry (expires_at);
+    `,
+  },
 ]

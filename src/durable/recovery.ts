@@ -12,6 +12,7 @@ import { oncePort } from './once/outcome.ts'
 import type { Once } from './once/types.ts'
 import { outboxPort } from './outbox/outbox.ts'
 import type { Outbox } from './outbox/types.ts'
+import { retryStorePort } from './retry-store/retry-store.ts'
 import { sagaPort } from './saga/saga.ts'
 import type { Saga } from './saga/types.ts'
 
@@ -86,7 +87,8 @@ export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>):
     const saga = await database.transaction('saga.prune', tx => sagaPort<Tx>(database).prune(tx, rowsMax))
     const inbox = await database.transaction('inbox.prune', tx => inboxPort<Tx>(database).prune(tx, rowsMax))
     const outbox = await database.transaction('outbox.prune', tx => outboxPort<Tx>(database).prune(tx, rowsMax))
-    return once + saga + inbox + outbox
+    const inputs = await database.transaction('retry-store.prune', tx => retryStorePort<Tx>(database).prune(tx, rowsMax))
+    return once + saga + inbox + outbox + inputs
   }
 
   async function workItems(limit: number): Promise<readonly WorkItem[]> {
