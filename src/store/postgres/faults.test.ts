@@ -1,0 +1,245 @@
+/**
+ * The PostgreSQL store behind a network that fails, on a real server: what was promised of it is tried with a proxy in between.
+ * Whether something was kept is looked up past the proxy.
+ */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { EventBus, isHoldfastError, realEnv, type Schema } from '../../core/index.ts'
+import { DURABLE_MIGRATIONS, inbox, lease, once, outbox, saga, type DurableKit } from '../../durable/index.ts'
+import { faultProxy, type FaultProxy } from '../../testing/index.ts'
+import { testPostgres } from '../../../test/postgres.ts'
+import { migrate } from '../migrations.ts'
+import type { Database, SqlTx } from '../port.ts'
+import { postgres, type PostgresOptions } from './index.ts'
+
+const env = realEnv()
+const text: Schema<string, string> = { '~standard': { version: 1, vendor: 'test', validate: value => (typeof value === 'string' ? { value } : { issues: [{ message: 'a string' }] }) } }
+
+let direct: Database<SqlTx>
+let url: URL
+beforeAll(async () => {
+  url = new URL(await (await testPostgres()).url())
+  direct = await postgres(url.href, { connections: 2 }).open({ env, events: new EventBus(env), service: 'test' })
+  await migrate(direct, 'durable', DURABLE_MIGRATIONS)
+  await direct.transaction('table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL)'))
+})
+afterAll(() => direct.close())
+
+let proxy: FaultProxy
+let database: Database<SqlTx>
+beforeEach(async () => {
+  await direct.transaction('empty', tx => tx.query('DELETE FROM effect'))
+  proxy = await faultProxy({ to: { host: url.hostname, port: Number(url.port) } })
+  database = await open()
+})
+afterEach(async () => {
+  await database.close()
+  await proxy.close()
+})
+
+function open(options: PostgresOptions = {}): Promise<Database<SqlTx>> {
+  const through = new URL(url)
+  through.host = `${proxy.host}:${String(proxy.port)}`
+  return postgres(through.href, { connections: 2, connectTimeout: '500ms', ...options }).open({ env, events: new EventBus(env), service: 'test' })
+}
+
+const write = (what: string, over: Database<SqlTx> = database): Promise<unknown> => over.transaction('write', tx => tx.query('INSERT INTO effect (text) VALUES ($1)', [what]))
+const written = async (): Promise<readonly string[]> => (await direct.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY n'))).map(row => row.text)
+const codeOf = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'ok', (error: unknown) => (isHoldfastError(error) ? error.code : String(error)))
+const timed = async (promise: Promise<string>): Promise<{ readonly code: string; readonly tookMs: number }> => {
+  const startedMs = env.monotonic()
+  const code = await promise
+  return { code, tookMs: env.monotonic() - startedMs }
+}
+
+describe('a connection cut around COMMIT', () => {
+  it('after it was sent: unknown, and kept', async () => {
+    const cut = proxy.resetAfterCommit()
+    expect(await codeOf(write('kept'))).toBe('HF_STORE_UNKNOWN_COMMIT')
+    expect([cut.cuts, await written()]).toEqual([1, ['kept']])
+    expect([await codeOf(write('control')), await written()]).toEqual(['ok', ['kept', 'control']])
+  })
+
+  it('before it arrives: unknown as well, and not kept', async () => {
+    proxy.resetAfterCommit({ cut: 'before' })
+    expect([await codeOf(write('lost')), await written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', []])
+  })
+
+  it('before COMMIT was sent: surely nothing happened', async () => {
+    const reset = database.transaction('write', async tx => {
+      await tx.query(`INSERT INTO effect (text) VALUES ('lost')`)
+      proxy.reset()
+      await tx.query('SELECT 1')
+    })
+    expect([await codeOf(reset), await written()]).toEqual(['HF_STORE_UNAVAILABLE', []])
+    expect([await codeOf(write('again')), await written()]).toEqual(['ok', ['again']])
+  })
+})
+
+describe.each(['after', 'before'] as const)('durable features whose commits are cut %s arrival', cut => {
+  const ROUNDS = 8
+  const kit = (): DurableKit<SqlTx> => ({ env, events: new EventBus(env), service: 'test', instance: 'i', database: () => database })
+  const ids = Array.from({ length: ROUNDS }, (_, n) => `${cut}-${String(n)}`)
+
+  /** As a caller does who was told to try again: the same thing with the same key, until there is an answer. */
+  async function insist<T>(attempt: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt()
+      } catch (error) {
+        if (!isHoldfastError(error) || !error.retryable || tries >= 20) throw error
+      }
+    }
+  }
+
+  it('once, local and outside, find out: nothing doubled, nothing lost', async () => {
+    const calls: string[] = []
+    const local = once('local', { input: text, key: id => id, write: (id, { tx }) => tx.query('INSERT INTO effect (text) VALUES ($1)', [id]).then(() => id) }, kit())
+    const outside = once('outside', { input: text, key: id => id, onUnknown: 'hold', call: async id => { calls.push(id); return id } }, kit())
+    let cuts = 0
+    for (const id of ids) {
+      for (const run of [() => local(id), () => outside(id)]) {
+        // The first commit and its repetition are both cut.
+        const armed = proxy.resetAfterCommit({ cut, times: 2 })
+        expect(await insist(run)).toMatchObject({ value: id })
+        cuts += armed.cuts
+        armed.disarm()
+      }
+    }
+    expect(cuts).toBeGreaterThan(ROUNDS * 2)
+    expect([await written(), calls]).toEqual([ids, ids])
+  })
+
+  it('a saga, the inbox and the outbox too', async () => {
+    const effects: string[] = []
+    const order = saga('order', {
+      version: 1, input: text,
+      run: async (step, id) => {
+        await step('charge', { effect: 'once', verify: 'hold', run: async () => { effects.push(`charge ${id}`); return id } })
+        return step('book', { write: ({ tx }) => tx.query('INSERT INTO effect (text) VALUES ($1)', [id]).then(() => id) })
+      },
+    }, kit())
+    const out = outbox<SqlTx>({}, kit())
+    out.topic('mail', { send: async ({ onceKey }) => { effects.push(`mail ${onceKey}`) } })
+    const incoming = inbox<SqlTx>({}, kit())
+    const answers: string[] = []
+    for (const id of ids) {
+      const armed = proxy.resetAfterCommit({ cut, times: 2 })
+      const outcome = await insist(async () => {
+        const answered = await order.start(id, id)
+        if (answered.outcome === 'running') await env.sleep(50)
+        return answered
+      })
+      expect(['done', 'running']).toContain(outcome.outcome)
+      armed.disarm()
+      proxy.resetAfterCommit({ cut })
+      answers.push(await insist(() => incoming.claim({ source: 'chat', id, lane: id, payload: null })))
+      await insist(() => database.transaction('enqueue', tx => out.enqueue(tx, { lane: id, topic: 'mail', onceKey: id, payload: null })))
+    }
+    for (let turn = 0; turn < 60 && (await written()).length < ROUNDS; turn++) {
+      await env.sleep(100)
+      await order.sweep(50)
+    }
+    await out.relay()
+    expect([...await written()].sort()).toEqual(ids)
+    expect(effects.filter(effect => effect.startsWith('charge')).sort()).toEqual(ids.map(id => `charge ${id}`))
+    expect(effects.filter(effect => effect.startsWith('mail')).sort()).toEqual(ids.map(id => `mail ${id}`))
+    // The claim whose answer was lost finds itself: to the sender it is a duplicate, and it is kept once.
+    expect(answers).toEqual(ids.map(() => (cut === 'after' ? 'duplicate' : 'new')))
+  })
+
+  it('control: what has no key of its own is doubled where the answer was lost, and only there', async () => {
+    for (const id of ids) {
+      proxy.resetAfterCommit({ cut })
+      // Told that the outcome is unknown, a caller without a key can only do it again.
+      if (await codeOf(write(id)) === 'HF_STORE_UNKNOWN_COMMIT') await write(id)
+    }
+    expect((await written()).length).toBe(cut === 'after' ? ROUNDS * 2 : ROUNDS)
+  })
+})
+
+describe('a black hole', () => {
+  it('ends a transaction at its bound, whose connection is not used again; later calls find a new one', async () => {
+    const quick = await open({ transactionTimeout: '600ms', acquireTimeout: '500ms' })
+    await write('warm', quick)
+    proxy.set({ blackHole: true })
+    const first = await timed(codeOf(write('lost', quick)))
+    expect(first.code).toMatch(/HF_STORE_(?:TX_TIMEOUT|UNAVAILABLE)/)
+    expect(first.tookMs).toBeLessThan(2_500)
+    const second = await timed(codeOf(quick.ping()))
+    expect(second.code).toBe('HF_STORE_UNAVAILABLE')
+    expect(second.tookMs).toBeLessThan(2_500)
+    proxy.set({})
+    expect(await codeOf(write('after', quick))).toBe('ok')
+    expect(await written()).toEqual(['warm', 'after'])
+    await quick.close()
+  })
+
+  it('after COMMIT was sent leaves the outcome unknown, within the bound', async () => {
+    const quick = await open({ transactionTimeout: '600ms' })
+    await write('warm', quick)
+    const hole = proxy.cutWhen({ when: (sent, newFrom) => Buffer.from(sent).includes('COMMIT\0', newFrom), answered: () => false, within: '1h' })
+    const { code, tookMs } = await timed(codeOf(write('kept', quick)))
+    expect([code, hole.cuts, await written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', 1, ['warm', 'kept']])
+    expect(tookMs).toBeLessThan(2_500)
+    await quick.close()
+  })
+
+  it('aborts the holder of a lease before another gets it', async () => {
+    const kit: DurableKit<SqlTx> = { env, events: new EventBus(env), service: 'test', instance: 'cut off', database: () => database }
+    const other: DurableKit<SqlTx> = { ...kit, instance: 'other', database: () => direct }
+    const held = await lease<SqlTx>('lead', { ttl: '1s' }, kit).acquire()
+    proxy.set({ blackHole: true })
+    const startedMs = env.monotonic()
+    for (;;) {
+      const taken = await lease<SqlTx>('lead', { ttl: '1s' }, other).acquire()
+      if (taken !== undefined) {
+        expect([held?.signal.aborted, taken.fence]).toEqual([true, 2])
+        await taken.release()
+        break
+      }
+      await env.sleep(20)
+    }
+    expect(env.monotonic() - startedMs).toBeLessThan(2_000)
+  })
+})
+
+describe('a slow and a chopping network', () => {
+  it('changes nothing but the time it takes', async () => {
+    proxy.set({ slice: '3b', latency: '2ms', jitter: '3ms' })
+    const lengths = [1, 100, 1_500]
+    for (const length of lengths) await write('x'.repeat(length))
+    const back = await database.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY n'))
+    expect(back.map(row => row.text.length)).toEqual(lengths)
+    expect((await written()).map(row => row.length)).toEqual(lengths)
+  })
+})
+
+describe('a flapping network', () => {
+  it('loses nothing that was confirmed and keeps nothing that was denied', async () => {
+    let over = false
+    const flapping = (async () => {
+      for (let n = 0; n < 20; n++) {
+        await proxy.down()
+        await env.sleep(20 + env.random() * 20)
+        await proxy.up()
+        await env.sleep(30 + env.random() * 30)
+      }
+      over = true
+    })()
+    const told = { ok: [] as string[], denied: [] as string[], unknown: [] as string[] }
+    for (let n = 0; !over; n++) {
+      const id = String(n)
+      const code = await codeOf(write(id))
+      if (code === 'ok') told.ok.push(id)
+      else if (code === 'HF_STORE_UNKNOWN_COMMIT') told.unknown.push(id)
+      else told.denied.push(id)
+      if (code !== 'ok') await env.sleep(5)
+    }
+    await flapping
+    const kept = await written()
+    expect(new Set(kept).size).toBe(kept.length)
+    expect(kept.filter(id => !told.unknown.includes(id))).toEqual(told.ok)
+    expect([told.ok.length > 20, told.denied.length > 5]).toEqual([true, true])
+    expect(await codeOf(write('last'))).toBe('ok')
+  })
+})
