@@ -8,6 +8,7 @@
 import { Socket } from 'node:net'
 import createSql from 'postgres'
 import type { Env } from '../../core/index.ts'
+import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType } from './arrays.ts'
 
 /** Distinct statements kept prepared per connection; a program that builds SQL texts must not grow the server's memory. */
 const PREPARED_MAX = 500
@@ -49,6 +50,8 @@ export class Client {
       idle_timeout: 0,
       connect_timeout: Math.ceil(options.connectTimeoutMs / 1_000),
       keep_alive: 30,
+      // See ./arrays.ts.
+      fetch_types: false,
       prepare: options.prepare,
       connection: { application_name: `holdfast ${options.service}` },
       onnotice: () => undefined,
@@ -56,7 +59,7 @@ export class Client {
       transform: { undefined: null },
       types: {
         // A string is JSON text, as PGlite and every other client of PostgreSQL take it; the driver alone would quote it again.
-        json: { to: 114, from: [114, 3802], serialize: (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value)), parse: (text: string): unknown => JSON.parse(text) },
+        json: { to: 114, from: [114, 3802], serialize: jsonText, parse: (text: string): unknown => JSON.parse(text) },
       },
       socket: async ({ host, port, path }: { readonly host: readonly string[]; readonly port: readonly number[]; readonly path?: string | false }) => {
         const index = attempt++ % host.length
@@ -71,6 +74,12 @@ export class Client {
 
   get lost(): boolean {
     return this.#lost
+  }
+
+  /** The first statement of a connection: its answer brings the server's version, and what the driver must know of types. */
+  async greet(): Promise<void> {
+    const { rows } = await this.query(ARRAY_TYPES)
+    learnArrays(this.#sql.options, rows as readonly ArrayType[])
   }
 
   /** `18`, as soon as the first answer came. */
@@ -147,7 +156,13 @@ function plain(value: unknown): unknown {
   if (typeof value !== 'object' || value instanceof Uint8Array) return value
   const text = JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? String(item) : item))
   // Whether an array is an array of PostgreSQL or JSON, only the server knows.
-  return Array.isArray(value) ? value : text
+  return Array.isArray(value) ? new ArrayParameter(value, text) : text
+}
+
+/** As `plain` left it. */
+function jsonText(value: unknown): string {
+  if (value instanceof ArrayParameter) return value.json
+  return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
 /** Of several statements in one text the driver gives a list of results, else the result itself. */

@@ -146,8 +146,7 @@ export class PostgresDriver implements Driver<SqlTx> {
     client.onLost = () => { this.#clients.delete(client) }
     const timer = this.#env.timer(this.#options.connectTimeoutMs, () => { client.destroy() }, { keepAlive: true })
     try {
-      // The first answer brings the server's version; and what has been connected is worth waiting for.
-      await client.query('SELECT 1')
+      await client.greet()
       return client
     } catch (error) {
       client.destroy()
