@@ -55,7 +55,9 @@ function plainText(item: unknown): string {
   if (item instanceof Date) return item.toISOString()
   if (item instanceof Uint8Array) return `\\x${Buffer.from(item).toString('hex')}`
   if (typeof item === 'symbol' || typeof item === 'function') throw new TypeError(`a ${typeof item} is no parameter`)
-  return typeof item === 'object' ? JSON.stringify(item) : String(item as string | number | bigint | boolean)
+  if (typeof item === 'object') return JSON.stringify(item)
+  const rest = item as string | number | bigint | boolean
+  return String(rest)
 }
 
 /** `{1,NULL,"a \"b\"",{2,3}}`, also with bounds in front (`[0:1]={...}`). */
