@@ -36,6 +36,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   observe: ['pino'],
   http: ['@hono/node-server'],
   telegram: ['grammy', 'grammy/types'],
+  worker: ['croner'],
   cli: ['commander'],
 }
 

@@ -8,7 +8,7 @@ import { type Dependency, dependency, type DependencyOptions, type FaultOptions,
 import { createHealth, type Health } from '../health/index.ts'
 import { type Limit, limit, type LimitOptions } from '../limits/index.ts'
 import { type Alerts, alerts, countEvents, logEvents, type Logger, metrics, type Metrics, pinoLogger, redacting, redactor, type Redactor, SILENT, type Timeline, timeline } from '../observe/index.ts'
-import { storedItems, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
+import { storedItems, storedSchedule, worker, type ItemLedger, type Worker, type WorkerOptions } from '../worker/index.ts'
 import { hear } from './attached.ts'
 import { BreakerFile } from './breaker-file.ts'
 import type { HoldfastOptions } from './holdfast.ts'
@@ -108,7 +108,7 @@ export class CoreParts<Tx> {
     this.runbooks.named(`worker ${name}`, options.runbook)
     const made = worker(name, { ...options, drainFor: options.drainFor ?? this.cancelAfter }, this.kit, {
       systemState: () => this.health.state,
-      ...(this.durable === undefined ? {} : { lease: lease(`worker:${name}`, { ttl: this.options.leaseFor ?? LEASE_DEFAULT }, this.durable) }),
+      ...(this.durable === undefined ? {} : { lease: lease(`worker:${name}`, { ttl: this.options.leaseFor ?? LEASE_DEFAULT }, this.durable), schedule: storedSchedule(this.durable) }),
       ...(this.items === undefined ? {} : { items: this.items }),
     })
     return this.workers.add(name, made)

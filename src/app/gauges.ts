@@ -40,6 +40,7 @@ export function defineGauges(metrics: Metrics, sources: GaugeSources): void {
   metrics.gauge('holdfast_flag_on', 'Switches: 1 on, 0 off.', () => sources.board.status().map(({ name, on }) => [{ flag: name }, on ? 1 : 0]))
   metrics.gauge('holdfast_flags_age_seconds', 'Since the shared switches were last read.', () => (sources.board.ageMs === undefined ? [] : one(Math.round(sources.board.ageMs / 1_000))))
   metrics.gauge('holdfast_worker_failures_in_a_row', 'Failed iterations since the last good one.', () => sources.workers().map(each => [{ worker: each.name }, each.snapshot().consecutiveFailures]))
+  metrics.gauge('holdfast_worker_lag_seconds', 'How late the last iteration began, or how overdue the next one is.', () => sources.workers().flatMap(each => { const { lagMs } = each.snapshot(); return lagMs === undefined ? [] : [[{ worker: each.name }, lagMs / 1_000] as const] }))
   metrics.gauge('holdfast_worker_parked_items', 'Items that wait for a person, as last read.', () => sources.workers().map(each => [{ worker: each.name }, each.snapshot().parked]))
   metrics.gauge('holdfast_work_items', 'Things that need a person, as last read.', () => one(sources.work()))
   metrics.gauge('holdfast_alerts_active', 'Alerts that have not recovered.', () => one(sources.alerts()))

@@ -96,6 +96,10 @@ export interface WorkerStatus {
   readonly lastRunAt?: number
   readonly lastSuccessAt?: number
   readonly nextRunAt?: number
+  /** When it runs: `every 5m`, `cron 0 3 * * * Europe/Berlin`. */
+  readonly times: string
+  /** How late the last iteration began, or how overdue the next one is. */
+  readonly lagMs?: number
   readonly consecutiveFailures: number
   readonly leader?: boolean
   readonly parked: number

@@ -77,7 +77,8 @@ export interface HoldfastEvents {
   'command.done': { readonly command: string; readonly target: string; readonly actor: string; readonly reason: string }
   'command.refused': { readonly command: string; readonly target: string; readonly actor: string; readonly message: string }
   // ---- worker
-  'worker.iteration': { readonly worker: string; readonly outcome: IterationOutcome; readonly reason?: string; readonly durationMs: number; readonly done: number; readonly failed: number; readonly parked: number; readonly error?: unknown }
+  'worker.iteration': { readonly worker: string; readonly outcome: IterationOutcome; readonly reason?: string; readonly durationMs: number; readonly lateMs: number; readonly done: number; readonly failed: number; readonly parked: number; readonly error?: unknown }
+  'worker.missed': { readonly worker: string; readonly missed: number; readonly ran: boolean }
   'worker.item.failed': { readonly worker: string; readonly item: string; readonly attempt: number; readonly failure: FailureClass; readonly message: string; readonly error?: unknown }
   'worker.item.parked': { readonly worker: string; readonly item: string; readonly attempts: number; readonly message: string; readonly runbook?: string }
   // ---- handlers (http, telegram, users' own)

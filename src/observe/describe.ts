@@ -66,6 +66,7 @@ const SENTENCES: Sentences = {
   'command.done': data => `${data.actor}: ${data.command} ${data.target}: ${data.reason}`,
   'command.refused': data => `${data.actor}: ${data.command} ${data.target} refused: ${data.message}`,
   'worker.iteration': data => `${data.worker}: ${data.outcome}${data.reason === undefined ? '' : `: ${data.reason}`}${data.done + data.failed + data.parked === 0 ? '' : ` (${String(data.done)} done, ${String(data.failed)} failed, ${String(data.parked)} parked)`}`,
+  'worker.missed': data => `${data.worker}: ${String(data.missed)} due ${data.missed === 1 ? 'time' : 'times'} missed, ${data.ran ? 'run once for all of them' : 'left out'}`,
   'worker.item.failed': data => `${data.worker}: ${data.item} failed (attempt ${String(data.attempt)}): ${data.message}`,
   'worker.item.parked': data => `${data.worker}: ${data.item} is parked after ${String(data.attempts)} attempts: ${data.message}`,
   'handler.failed': data => `${data.handler} failed: ${data.message}`,

@@ -34,7 +34,7 @@ const FAILURES: Readonly<Record<FailureClass, LogRule>> = {
 }
 
 /** What a stranger sends who need not know any secret. */
-const BAD_PAYLOADS: ReadonlySet<string> = new Set<ErrorCode>(['HF_BODY_INVALID', 'HF_SIGNATURE_INVALID', 'HF_BODY_TOO_LARGE', 'HF_UNAUTHENTICATED'])
+const BAD_PAYLOADS: ReadonlySet<string> = new Set<ErrorCode>(['HF_BODY_INVALID', 'HF_SIGNATURE_INVALID', 'HF_BODY_TOO_LARGE', 'HF_UNAUTHENTICATED', 'HF_IDEMPOTENCY_KEY_INVALID'])
 
 /** The table that is used unless the program overrides entries of it. */
 export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalation>>({
@@ -98,6 +98,7 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
     data.outcome === 'skipped' ? { level: 'info', throttle: `${data.worker} ${data.reason ?? ''}` }
     : data.outcome === 'failed' ? FAILURES[isHoldfastError(data.error) ? data.error.failure : 'defect']
     : data.outcome === 'degraded' ? warn : debug,
+  'worker.missed': () => warn,
   'worker.item.failed': data => ({ ...FAILURES[data.failure], ...(data.failure === 'dependency_error' ? { throttle: data.worker } : {}) }),
   'worker.item.parked': () => error,
   'handler.failed': data => FAILURES[data.failure],

@@ -41,7 +41,7 @@ describe('the log', () => {
 
   it('writes what repeats once a minute, with how often it was left out', async () => {
     const { env, events, lines } = setUp()
-    const skip = (): void => { events.emit('worker.iteration', { worker: 'activation', outcome: 'skipped', reason: 'breaker open', durationMs: 0, done: 0, failed: 0, parked: 0 }) }
+    const skip = (): void => { events.emit('worker.iteration', { worker: 'activation', outcome: 'skipped', reason: 'breaker open', durationMs: 0, lateMs: 0, done: 0, failed: 0, parked: 0 }) }
     for (let index = 0; index < 10; index += 1) skip()
     expect(lines).toHaveLength(1)
     await env.advance('61s')
@@ -56,7 +56,7 @@ describe('the log', () => {
     events.emit('once.replayed', { once: 'settle-payment', key: 'a' })
     events.emit('limit.refused', { limit: 'payment_init', key: '7', retryAfterMs: 1_000 })
     events.emit('flag.skipped', { flag: 'payments', where: 'buy', message: 'off' })
-    events.emit('worker.iteration', { worker: 'expiry', outcome: 'ok', durationMs: 5, done: 1, failed: 0, parked: 0 })
+    events.emit('worker.iteration', { worker: 'expiry', outcome: 'ok', durationMs: 5, lateMs: 0, done: 1, failed: 0, parked: 0 })
     events.emit('saga.finished', { saga: 'provision', id: '1', outcome: 'done', reason: '' })
     expect(lines.filter(line => line.level === 'warn' || line.level === 'error')).toEqual([])
   })
@@ -218,7 +218,7 @@ describe('metrics', () => {
     countEvents(events, registry)
     registry.gauge('holdfast_flag_on', 'Switches: 1 on, 0 off.', () => [[{ flag: 'pay"ments\n' }, 1]])
     for (let index = 0; index < 500; index += 1) events.emit('call.failed', { ...failed, operation: `op-${String(index)}`, failure: 'dependency_error' })
-    events.emit('worker.iteration', { worker: 'expiry', outcome: 'ok', durationMs: 20, done: 1, failed: 0, parked: 0 })
+    events.emit('worker.iteration', { worker: 'expiry', outcome: 'ok', durationMs: 20, lateMs: 0, done: 1, failed: 0, parked: 0 })
     const text = registry.render()
     expect(text).toContain('holdfast_worker_iteration_seconds_bucket{worker="expiry",le="0.025"} 1')
     expect(text).toContain('holdfast_flag_on{flag="pay\\"ments\\n"} 1')

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { EventBus, HoldfastError, type HoldfastEvent } from '../core/index.ts'
+import { EventBus, HoldfastError, type Duration, type HoldfastEvent } from '../core/index.ts'
 import type { Database, MemoryTx } from '../store/index.ts'
 import { memory, memoryDisk } from '../store/memory/index.ts'
 import { simulatedEnv } from '../testing/simulated-env.ts'
-import { localItems, storedItems, worker, type EachResult, type ItemLedger, type WorkerContext, type WorkerOptions } from './index.ts'
+import { localItems, storedItems, worker, type EachResult, type ItemLedger, type WorkerBase, type WorkerContext } from './index.ts'
 
 type Kind = 'in the store' | 'in the process'
 const KINDS: readonly Kind[] = ['in the store', 'in the process']
@@ -16,7 +16,7 @@ async function world(kind: Kind = 'in the process') {
   const database: Database<MemoryTx> = await memory(memoryDisk()).open({ env, events, service: 'test' })
   const kit = { env, events, service: 'test', instance: 'i', database: () => database }
   const items: ItemLedger = kind === 'in the store' ? storedItems(kit) : localItems(env)
-  const make = (run: (context: WorkerContext) => Promise<unknown>, change: Partial<WorkerOptions> = {}) =>
+  const make = (run: (context: WorkerContext) => Promise<unknown>, change: Partial<WorkerBase> & { readonly every?: Duration } = {}) =>
     worker('activation', { every: '5m', safeSleep: '10s', maxAttempts: 3, runbook: 'activation-failed', run, ...change }, kit, { items })
   return { env, seen, items, make, iterations: () => seen.filter(event => event.name === 'worker.iteration').map(event => event.data) }
 }

@@ -1,5 +1,5 @@
 /**
- * worker's table in PostgreSQL's dialect.
+ * worker's tables in PostgreSQL's dialect.
  */
 import type { Migration } from '../store/index.ts'
 
@@ -20,6 +20,17 @@ export const workerMigrations: readonly Migration[] = [
         first_failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         last_failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         PRIMARY KEY (worker, item)
+      );`,
+  },
+  {
+    id: 30,
+    name: 'due times that were run',
+    olderCodeRuns: true,
+    sql: `
+      CREATE TABLE holdfast.worker_schedule (
+        worker text PRIMARY KEY,
+        timetable text NOT NULL,
+        last_due_ms bigint NOT NULL
       );`,
   },
 ]

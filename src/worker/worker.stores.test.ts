@@ -7,7 +7,7 @@ import { pgliteMemory } from '../store/embedded/testing.ts'
 import { migrate, type Database, type SqlTx } from '../store/index.ts'
 import { memory } from '../store/memory/index.ts'
 import { postgres } from '../store/postgres/index.ts'
-import { storedItems, worker, workerMigrations, type ItemLedger } from './index.ts'
+import { storedItems, storedSchedule, worker, workerMigrations, type ItemLedger, type ScheduleLedger } from './index.ts'
 
 const env = realEnv()
 const options = () => ({ env, events: new EventBus(env), service: 'test' })
@@ -79,6 +79,38 @@ describe.each(subjects)('the ledger of failed items on $name', ({ open }) => {
     expect(await items.list('one', 10)).toHaveLength(1)
     expect((await items.list(undefined, 100)).map(row => row.worker)).toEqual(expect.arrayContaining(['one', 'two']))
     expect(await items.list(undefined, 1)).toHaveLength(1)
+  })
+})
+
+describe.each(subjects)('the ledger of due times on $name', ({ open }) => {
+  let database: Database<unknown>
+  let schedule: ScheduleLedger
+  beforeAll(async () => {
+    database = await open()
+    schedule = storedSchedule({ ...options(), instance: 'i', database: () => database })
+  })
+  afterAll(() => database.close())
+
+  it('begins with the moment at which a worker is first seen, by the database\'s clock, for 20 callers at once', async () => {
+    const states = await Promise.all(Array.from({ length: 20 }, () => schedule.look('report', 'cron 0 3 * * * UTC')))
+    expect(new Set(states.map(state => state.lastDueMs)).size).toBe(1)
+    for (const { lastDueMs, nowMs } of states) expect(nowMs - lastDueMs).toBeLessThan(60_000)
+    expect(Math.abs(await schedule.now() - env.now())).toBeLessThan(60_000)
+  })
+
+  it('only ever goes forward, whoever comes last', async () => {
+    const { lastDueMs } = await schedule.look('forward', 't')
+    await Promise.all([3_000, 1_000, 2_000].map(ms => schedule.done('forward', lastDueMs + ms)))
+    await schedule.done('forward', lastDueMs)
+    expect((await schedule.look('forward', 't')).lastDueMs).toBe(lastDueMs + 3_000)
+  })
+
+  it('begins anew with another timetable, and keeps workers apart', async () => {
+    const { lastDueMs } = await schedule.look('changed', 'a')
+    await schedule.done('changed', lastDueMs + 86_400_000)
+    expect((await schedule.look('changed', 'b')).lastDueMs).toBeLessThan(lastDueMs + 86_400_000)
+    await schedule.done('unseen', 5)
+    expect((await schedule.look('other', 'a')).lastDueMs).toBeGreaterThan(5)
   })
 })
 

@@ -3,7 +3,9 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { currentContext, EventBus, HoldfastError, type Duration, type HoldfastEvent, type Kit, type SystemState } from '../core/index.ts'
 import { flags } from '../control/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/simulated-env.ts'
-import { worker, type HeldLeadership, type Worker, type WorkerContext, type WorkerDeps, type WorkerOptions } from './index.ts'
+import { worker, type HeldLeadership, type Worker, type WorkerContext, type WorkerBase, type WorkerDeps } from './index.ts'
+
+type Change = Partial<WorkerBase> & { readonly every?: Duration }
 
 let env: SimulatedEnv
 let kit: Kit
@@ -19,7 +21,7 @@ function reset(seed = 1): void {
   kit = { env, events, service: 'test', instance: 'i' }
 }
 
-function make(run: (context: WorkerContext) => Promise<unknown>, change: Partial<WorkerOptions> = {}, deps: WorkerDeps = {}): Worker {
+function make(run: (context: WorkerContext) => Promise<unknown>, change: Change = {}, deps: WorkerDeps = {}): Worker {
   return worker('activation', { every: '5m', safeSleep: '10s', run, ...change }, kit, deps)
 }
 

@@ -13,17 +13,22 @@ import { Guards } from './guards.ts'
 import { localItems, type ItemLedger } from './items/ledger.ts'
 import { resolveWorker, type ResolvedWorker, type WorkerContext, type WorkerDeps, type WorkerOptions } from './options.ts'
 import { GAP_MS, paceAfter } from './pace.ts'
+import { sleepUntilLook, type Due } from './schedule/schedule.ts'
 
 export interface WorkerSnapshot {
   readonly name: string
   /** `skipping`: idle, and its last iteration was skipped. */
   readonly state: 'idle' | 'running' | 'paused' | 'skipping' | 'stopped'
+  /** When it runs: `every 5m`, `cron 0 3 * * * Europe/Berlin`. */
+  readonly times: string
   readonly lastOutcome?: IterationOutcome
   readonly lastReason?: string
   readonly lastRunAt?: number
   readonly lastSuccessAt?: number
   readonly nextRunAt?: number
   readonly consecutiveFailures: number
+  /** How late the last iteration began after it was due, or how overdue the next one is. Absent before the first. */
+  readonly lagMs?: number
   /** Absent where leadership isn't needed. */
   readonly leader?: boolean
   /** Items that wait for a person, as last read. */
@@ -58,12 +63,20 @@ export interface Worker {
 /** A body that does not end when it is cancelled is given this long before the iteration is called over. */
 const ABORT_GRACE_MS = 1_000
 
+interface Ended {
+  readonly outcome: IterationOutcome
+  readonly reason?: string | undefined
+  readonly error?: unknown
+  /** It came to its own end, with nothing left undone that was not an item's failure. */
+  readonly finished?: boolean
+}
+
 /**
  * @throws HF_OPTION_INVALID
- * Emits worker.iteration for each iteration, worker.item.failed and worker.item.parked.
+ * Emits worker.iteration for each iteration, worker.missed, worker.item.failed and worker.item.parked.
  */
 export function worker(name: string, options: WorkerOptions, kit: Kit, deps: WorkerDeps = {}): Worker {
-  return new Loop(name, resolveWorker(name, options, deps), kit, deps)
+  return new Loop(name, resolveWorker(name, options, deps, kit.env), kit, deps)
 }
 
 class Loop implements Worker, BatchHost {
@@ -83,8 +96,11 @@ class Loop implements Worker, BatchHost {
   #kicked = false
   #callers: ((outcome: IterationOutcome) => void)[] = []
   #pausedBecause: string | undefined
-  /** Monotonic. */
+  /** Monotonic: when the loop looks again, which without a schedule is when the next iteration is due. */
   #dueAt = 0
+  /** Monotonic, with a schedule: the next due time, as last looked; and when an item that failed before is due. */
+  #scheduledAt: number | undefined
+  #itemsAt = Infinity
   #earliestAt = 0
   #gapUntil = 0
   #current: AbortController | undefined
@@ -94,6 +110,9 @@ class Loop implements Worker, BatchHost {
   #lastSuccessAt: number | undefined
   #heartbeatAt: number | undefined
   #failures = 0
+  #lagMs: number | undefined
+  /** The due time whose missed ones were told last. */
+  #toldMs: number | undefined
 
   constructor(name: string, options: ResolvedWorker, kit: Kit, deps: WorkerDeps) {
     this.name = name
@@ -107,7 +126,7 @@ class Loop implements Worker, BatchHost {
   start(): void {
     if (this.#loop !== undefined) return
     this.stopping = false
-    const look = (concerned: boolean): void => { if (concerned && this.#last?.outcome === 'skipped') this.kick() }
+    const look = (concerned: boolean): void => { if (concerned && this.#last?.outcome === 'skipped') this.#lookNow() }
     this.#stopListening = [
       this.events.on('flag.changed', event => { look(event.data.to && this.#guards.concerns('flag', event.data.flag)) }),
       this.events.on('breaker.changed', event => { look(event.data.to !== 'open' && this.#guards.concerns('dependency', event.data.dependency)) }),
@@ -155,7 +174,7 @@ class Loop implements Worker, BatchHost {
 
   resume(): void {
     this.#pausedBecause = undefined
-    this.kick()
+    this.#lookNow()
   }
 
   async retry(item: string): Promise<boolean> {
@@ -179,17 +198,30 @@ class Loop implements Worker, BatchHost {
     const idle = this.#last?.outcome === 'skipped' ? 'skipping' : 'idle'
     const state = this.#loop === undefined ? 'stopped' : this.#current !== undefined ? 'running' : this.#pausedBecause !== undefined ? 'paused' : idle
     const { leader } = this.#guards
+    const nextAt = this.#scheduledAt ?? this.#dueAt
+    const overdueMs = state === 'running' || state === 'stopped' ? 0 : this.#env.monotonic() - nextAt
     return {
-      name: this.name, state, consecutiveFailures: this.#failures, parked: this.parkedKeys.size,
+      name: this.name, state, times: this.options.timesText, consecutiveFailures: this.#failures, parked: this.parkedKeys.size,
       ...(this.#last === undefined ? {} : { lastOutcome: this.#last.outcome, lastRunAt: this.#last.at }),
       ...(this.#last?.reason === undefined ? {} : { lastReason: this.#last.reason }),
       ...(this.#lastSuccessAt === undefined ? {} : { lastSuccessAt: this.#lastSuccessAt }),
-      ...(state === 'idle' || state === 'skipping' ? { nextRunAt: this.#env.now() + Math.max(0, this.#dueAt - this.#env.monotonic()) } : {}),
+      ...(state === 'idle' || state === 'skipping' ? { nextRunAt: this.#env.now() + Math.max(0, nextAt - this.#env.monotonic()) } : {}),
       ...(leader === undefined ? {} : { leader }),
+      ...(this.#lagMs === undefined ? {} : { lagMs: Math.max(this.#lagMs, overdueMs) }),
       ...(this.#heartbeatAt === undefined ? {} : { heartbeatAt: this.#heartbeatAt }),
       ...(this.#pausedBecause === undefined ? {} : { pausedBecause: this.#pausedBecause }),
       ...(this.options.runbook === undefined ? {} : { runbook: this.options.runbook }),
     }
+  }
+
+  /** What kept it from running has changed: without a schedule an iteration, with one a look at what is due. */
+  #lookNow(): void {
+    if (this.options.schedule === undefined) {
+      this.kick()
+      return
+    }
+    this.#dueAt = Math.min(this.#dueAt, this.#earliestAt)
+    this.#wakeUp()
   }
 
   #wakeUp(): void {
@@ -202,9 +234,11 @@ class Loop implements Worker, BatchHost {
     for (;;) {
       await this.#untilDue()
       if (this.stopping) return
+      const due = this.options.schedule === undefined ? undefined : await this.#look()
+      if (due === 'not yet') continue
       const callers = this.#callers.splice(0)
       this.#kicked = false
-      const outcome = await withContext({ correlationId: this.#env.uuid(), component: `worker ${this.name}` }, () => this.#iterate())
+      const outcome = await withContext({ correlationId: this.#env.uuid(), component: `worker ${this.name}` }, () => this.#iterate(due))
       for (const caller of callers) caller(outcome)
     }
   }
@@ -216,16 +250,39 @@ class Loop implements Worker, BatchHost {
         await new Promise<void>(resolve => { signal.addEventListener('abort', () => { resolve() }, { once: true }) })
         continue
       }
-      const at = this.#callers.length > 0 ? this.#gapUntil : this.#kicked ? Math.min(this.#dueAt, this.#earliestAt) : this.#dueAt
+      const next = Math.min(this.#dueAt, this.#itemsAt)
+      const at = this.#callers.length > 0 ? this.#gapUntil : this.#kicked ? Math.min(next, this.#earliestAt) : next
       const ms = at - this.#env.monotonic()
       if (ms <= 0) return
       await this.#env.sleep(ms, signal)
     }
   }
 
-  async #iterate(): Promise<IterationOutcome> {
+  /** What is due by the schedule; undefined for an iteration that somebody or an item asked for; `'not yet'` when there is nothing to run. */
+  async #look(): Promise<Due | undefined | 'not yet'> {
+    const { schedule, safeSleepMs } = this.options
+    const asked = this.#kicked || this.#callers.length > 0 || this.#itemsAt <= this.#env.monotonic()
+    try {
+      const looked = await schedule?.look()
+      const now = this.#env.monotonic()
+      if (looked !== undefined && looked.left > 0) this.events.emit('worker.missed', { worker: this.name, missed: looked.left, ran: false })
+      if (looked?.due !== undefined) return looked.due
+      const waitMs = looked?.waitMs ?? safeSleepMs
+      this.#scheduledAt = now + waitMs
+      this.#dueAt = now + sleepUntilLook(waitMs, this.#env)
+    } catch (error) {
+      // Said once per outage by the store itself; what is due stays due.
+      this.#last = { outcome: 'skipped', reason: `what is due cannot be found out: ${messageOf(error)}`, at: this.#env.now() }
+      this.#dueAt = this.#env.monotonic() + safeSleepMs
+    }
+    return asked ? undefined : 'not yet'
+  }
+
+  async #iterate(due: Due | undefined): Promise<IterationOutcome> {
+    const { schedule } = this.options
     const began = this.#env.monotonic()
     const tally = newTally()
+    this.#lagMs = due?.lateMs ?? (schedule === undefined && this.#last !== undefined ? Math.max(0, began - this.#dueAt) : 0)
     const ended = await this.#guarded(tally)
     this.#last = { outcome: ended.outcome, reason: ended.reason, at: this.#env.now() }
     this.#failures = ended.outcome === 'failed' ? this.#failures + 1 : ended.outcome === 'skipped' ? this.#failures : 0
@@ -236,15 +293,30 @@ class Loop implements Worker, BatchHost {
     this.#dueAt = now + pace.sleepMs
     this.#earliestAt = now + pace.earliestMs
     this.#gapUntil = now + GAP_MS
+    if (schedule !== undefined && ended.outcome !== 'skipped') await this.#settleDue(due, ended.finished === true, now, tally)
     this.events.emit('worker.iteration', {
-      worker: this.name, outcome: ended.outcome, durationMs: now - began, done: tally.done, failed: tally.failed, parked: tally.parked,
+      worker: this.name, outcome: ended.outcome, durationMs: now - began, lateMs: this.#lagMs, done: tally.done, failed: tally.failed, parked: tally.parked,
       ...(ended.reason === undefined ? {} : { reason: ended.reason }),
       ...(ended.error === undefined ? {} : { error: ended.error }),
     })
     return ended.outcome
   }
 
-  async #guarded(tally: Tally): Promise<{ readonly outcome: IterationOutcome; readonly reason?: string | undefined; readonly error?: unknown }> {
+  /** With a schedule: an iteration that ended is done with, and the next look says how long to sleep; items that failed are due in between. */
+  async #settleDue(due: Due | undefined, finished: boolean, now: number, tally: Tally): Promise<void> {
+    const { schedule, safeSleepMs } = this.options
+    if (due !== undefined) schedule?.begun(due.dueMs)
+    this.#itemsAt = Number.isFinite(tally.soonestMs) ? now + Math.max(safeSleepMs, tally.soonestMs) : Infinity
+    if (due !== undefined && due.missed > 0 && due.dueMs !== this.#toldMs) {
+      this.#toldMs = due.dueMs
+      this.events.emit('worker.missed', { worker: this.name, missed: due.missed, ran: true })
+    }
+    if (!finished) return
+    if (due !== undefined) await schedule?.done(due.dueMs)
+    this.#dueAt = this.#gapUntil
+  }
+
+  async #guarded(tally: Tally): Promise<Ended> {
     if (this.#abandoned !== undefined) return { outcome: 'skipped', reason: 'the iteration before was cancelled and has not ended yet' }
     const cancel = new AbortController()
     this.#current = cancel
@@ -270,7 +342,7 @@ class Loop implements Worker, BatchHost {
     }
   }
 
-  async #body(tally: Tally, signal: AbortSignal): Promise<{ readonly outcome: IterationOutcome; readonly reason?: string | undefined; readonly error?: unknown }> {
+  async #body(tally: Tally, signal: AbortSignal): Promise<Ended> {
     let degraded: string | undefined
     const loop = (): boolean => this.stopping
     const context: WorkerContext = {
@@ -294,11 +366,13 @@ class Loop implements Worker, BatchHost {
       throw reason
     }
     const { done, failed, postponed } = tally
+    // Looked at everything that there was to do: what failed has an attempt of its own coming.
+    const finished = postponed === 0
     if (failed > 0 && done === 0) return { outcome: 'failed', reason: `${items(failed)} failed` }
-    if (failed > 0) return { outcome: 'degraded', reason: `${String(failed)} of ${items(done + failed)} failed` }
-    if (tally.reason !== undefined) return { outcome: 'degraded', reason: tally.reason }
-    if (degraded !== undefined) return { outcome: 'degraded', reason: degraded }
-    return { outcome: 'ok', reason: postponed > 0 ? 'stopping' : undefined }
+    if (failed > 0) return { outcome: 'degraded', reason: `${String(failed)} of ${items(done + failed)} failed`, finished }
+    if (tally.reason !== undefined) return { outcome: 'degraded', reason: tally.reason, finished }
+    if (degraded !== undefined) return { outcome: 'degraded', reason: degraded, finished }
+    return { outcome: 'ok', reason: postponed > 0 ? 'stopping' : undefined, finished }
   }
 
   /** Gives a cancelled body a moment to end; remembers one that does not. */

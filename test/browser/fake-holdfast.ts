@@ -163,7 +163,7 @@ function healthyModel(now: number, instance: string): FakeHoldfast['model'] {
     name, tier: 'degradable', breaker: 'closed', since: startedAt, limit: 20, inFlight: 0, queued: 0, abandoned: 0, failures: 0, refusals: 0, retries: 0, retriesSuppressed: 0, hedges: 0, timeouts: 0, runbook, ...figures,
   })
   const worker = (name: string, afterMs: number): Changing<WorkerStatus> => ({
-    name, state: 'idle', lastOutcome: 'ok', lastRunAt: now - 20_000, lastSuccessAt: now - 20_000, nextRunAt: now + afterMs, consecutiveFailures: 0, leader: true, parked: 0, runbook: `${name}-stuck`,
+    name, state: 'idle', lastOutcome: 'ok', lastRunAt: now - 20_000, lastSuccessAt: now - 20_000, nextRunAt: now + afterMs, times: 'every 5m', consecutiveFailures: 0, leader: true, parked: 0, runbook: `${name}-stuck`,
   })
   const flag = (name: string, whenOff: string): Changing<FlagStatus> => ({ name, on: true, because: 'default', whenOff, pinned: false, runbook: `${name}-off` })
   return {
