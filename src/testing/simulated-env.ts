@@ -48,6 +48,8 @@ export interface SimulatedEnv extends Env {
   resume(): void
   readonly alive: boolean
   onKill(listener: () => void): void
+  /** Real work that virtual time must wait for: a statement of a real database, a file. Answers the same promise. */
+  busy<T>(work: Promise<T>): Promise<T>
   /** For crash points around outside calls. */
   hooks: NetworkHooks
   /** Timers that are armed, of all processes; a leak test counts them. */
@@ -88,6 +90,8 @@ class World {
   readonly #heap: Scheduled[] = []
   processes = 1
   live = 0
+  /** Real work under way. */
+  busy = 0
 
   constructor(options: SimulatedEnvOptions) {
     this.random = seededRandom(options.seed ?? 1)
@@ -109,8 +113,14 @@ class World {
     this.live -= 1
   }
 
-  async runUntil(target: number, done?: () => boolean): Promise<boolean> {
+  /** Until nothing can run any more without time passing. */
+  async #drain(): Promise<void> {
     await drain()
+    while (this.busy > 0) await drain()
+  }
+
+  async runUntil(target: number, done?: () => boolean): Promise<boolean> {
+    await this.#drain()
     if (done?.() === true) return true
     for (;;) {
       const next = this.#heap[0]
@@ -121,7 +131,7 @@ class World {
       this.live -= 1
       this.time = next.at
       next.owner.fire(next.run)
-      await drain()
+      await this.#drain()
       if (done?.() === true) return true
     }
     this.time = Math.max(this.time, target)
@@ -205,6 +215,15 @@ class SimulatedProcess implements SimulatedEnv {
 
   jump(ms: number): void {
     this.#skewMs += ms
+  }
+
+  async busy<T>(work: Promise<T>): Promise<T> {
+    this.#world.busy += 1
+    try {
+      return await work
+    } finally {
+      this.#world.busy -= 1
+    }
   }
 
   process(name?: string): SimulatedEnv {
