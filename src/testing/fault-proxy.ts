@@ -265,8 +265,8 @@ class Cut implements ConnectionCut {
   }
 }
 
-/** Query ('Q', length, text) and Parse ('P', length, name, text) of PostgreSQL's protocol whose whole text is COMMIT. */
-const COMMIT = /(?:Q[\s\S]{4}|P[\s\S]{4}[^\0]{0,40}\0)\s*commit\s*;?\s*\0/gi
+/** Query ('Q', length, text) and Parse ('P', length, name, text) of PostgreSQL's protocol whose text is COMMIT, or ends with it after other statements. */
+const COMMIT = /(?:Q[\s\S]{4}|P[\s\S]{4}[^\0]{0,40}\0|;)\s*commit\s*;?\s*\0/gi
 /** ReadyForQuery with status idle: no transaction is open any more. */
 const IDLE = /Z\0\0\0\x05I/
 

@@ -47,7 +47,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const database = kit.database()
     let written: Written
     try {
-      written = await rerunUnknownCommit(() => database.transaction('once.write', tx => claimAndWrite(prepared, local, tx, signal, begin => begin()), { signal }))
+      written = await rerunUnknownCommit(() => database.transaction('once.write', tx => claimAndWrite(prepared, local, tx, signal, begin => begin(), true), { signal }))
     } catch (error) {
       if (error instanceof Busy) return inProgress()
       throw error
@@ -59,7 +59,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const database = kit.database()
     let written: Written
     try {
-      written = await inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin)))
+      written = await inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin), false))
     } catch (error) {
       if (error instanceof Busy) return inProgress()
       throw error
@@ -67,8 +67,8 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     return answer(prepared, written, false)
   }
 
-  /** `bound` bounds how long `begin` waits for a duplicate: the store does so for its own transactions, a user's may be unbounded. */
-  async function claimAndWrite(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal, bound: (begin: () => Promise<boolean>) => Promise<boolean>): Promise<Written> {
+  /** `last`: the transaction ends with it. `bound` bounds how long `begin` waits for a duplicate: the store does so for its own transactions, a user's may be unbounded. */
+  async function claimAndWrite(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal, bound: (begin: () => Promise<boolean>) => Promise<boolean>, last: boolean): Promise<Written> {
     const port = oncePort<Tx>(kit.database())
     const { key, fingerprint } = prepared
     let mine: boolean
@@ -79,7 +79,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     }
     if (!mine) return { record: await port.read(tx, name, key) }
     const result = encodeJson(await local.write(prepared.decoded, { tx, signal }), `once ${name}: result`)
-    await port.finish(tx, name, key, result, keepForMs)
+    await port.finish(tx, name, key, result, keepForMs, last)
     return { result }
   }
 

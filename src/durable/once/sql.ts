@@ -3,7 +3,7 @@
  *
  * Input and result are text and not jsonb: a replayed answer is byte for byte the first one.
  */
-import type { SqlTx } from '../../store/index.ts'
+import { writeLast, type SqlTx } from '../../store/index.ts'
 import { SETTLE_ATTEMPTS_MAX, type OnceClaim, type OncePort, type OnceRecord, type OnceState } from './port.ts'
 
 export const onceSql: OncePort<SqlTx> = { begin, finish, claim, read, expire, takeOver, renew, complete, release, markUnknown, stuck, unknown, settleByHand, prune }
@@ -55,12 +55,14 @@ async function reopenLocal(tx: SqlTx, { name, key, fingerprint }: { readonly nam
   return rows.length === 1
 }
 
-/** Same transaction as `begin`: nobody else sees the row before it is done. */
-async function finish(tx: SqlTx, name: string, key: string, result: string, keepForMs: number): Promise<void> {
-  await tx.query(`
+/** Same transaction as `begin`: nobody else sees the row before it is done. So nothing has to be looked at, and as the last statement it travels with COMMIT. */
+async function finish(tx: SqlTx, name: string, key: string, result: string, keepForMs: number, last: boolean): Promise<void> {
+  const sql = `
     UPDATE holdfast.once_record
        SET state = 'done', result = $3, lease_until = NULL, updated_at = clock_timestamp(), expires_at = clock_timestamp() + $4::float8 * interval '1 millisecond'
-     WHERE name = $1 AND key = $2`, [name, key, result, keepForMs])
+     WHERE name = $1 AND key = $2`
+  if (last) await writeLast(tx, sql, [name, key, result, keepForMs])
+  else await tx.query(sql, [name, key, result, keepForMs])
 }
 
 async function claim(tx: SqlTx, wanted: OnceClaim): Promise<number | undefined> {

@@ -9,6 +9,7 @@ import { Socket } from 'node:net'
 import createSql from 'postgres'
 import type { Env } from '../../core/index.ts'
 import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType } from './arrays.ts'
+import type { RawResult } from '../driver-tx.ts'
 
 /** Distinct statements kept prepared per connection; a program that builds SQL texts must not grow the server's memory. */
 const PREPARED_MAX = 500
@@ -89,12 +90,13 @@ export class Client {
 
   /** Statements are sent in the order of the calls, without waiting for each other. */
   async query(text: string, params: readonly unknown[] = []): Promise<QueryResult> {
-    if (this.#lost) throw Object.assign(new Error('the connection was lost'), { code: 'CONNECTION_CLOSED' })
-    const values = params.map(value => this.#sql.typed(plain(value) as never, 0))
-    const query = this.#sql.unsafe(text, values as never[], { prepare: values.length > 0 && this.#mayPrepare(text) })
-    // The driver would keep the text of every statement that failed, for ever (query.js, originStackCache).
-    void Object.defineProperty(query, 'origin', { value: '' })
-    return lastResult(await query)
+    return lastResult(await this.#send(text, params))
+  }
+
+  /** The same, with values as the server sent them. */
+  async raw(text: string, params: readonly unknown[] = []): Promise<readonly RawResult[]> {
+    const answer = await this.#send(text, params).raw() as unknown as DriverResult | readonly DriverResult[]
+    return (isOne(answer) ? [answer] : answer).map(rawResult)
   }
 
   /** Leaves the connection without ceremony; whatever was under way is rejected. */
@@ -109,6 +111,14 @@ export class Client {
   async end(): Promise<void> {
     await this.#sql.end({ timeout: 1 }).catch(() => undefined)
     this.destroy()
+  }
+
+  #send(text: string, params: readonly unknown[]): createSql.PendingQuery<(createSql.Row & Iterable<createSql.Row>)[]> {
+    if (this.#lost) throw Object.assign(new Error('the connection was lost'), { code: 'CONNECTION_CLOSED' })
+    const values = params.map(value => this.#sql.typed(plain(value) as never, 0))
+    const query = this.#sql.unsafe(text, values as never[], { prepare: values.length > 0 && this.#mayPrepare(text) })
+    // The driver would keep the text of every statement that failed, for ever (query.js, originStackCache).
+    return Object.defineProperty(query, 'origin', { value: '' })
   }
 
   #mayPrepare(text: string): boolean {
@@ -165,9 +175,28 @@ function jsonText(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
+/** What the driver answers: the rows, with what it knows about them. */
+interface DriverResult extends ReadonlyArray<unknown> {
+  readonly command: string | undefined
+  readonly count: number | null
+  readonly columns?: readonly { readonly name: string; readonly type: number }[]
+}
+
 /** Of several statements in one text the driver gives a list of results, else the result itself. */
-function lastResult(answer: readonly unknown[]): QueryResult {
-  const result = ('command' in answer ? answer : answer.at(-1)) as readonly unknown[] & { readonly command?: string }
+function isOne(answer: DriverResult | readonly DriverResult[]): answer is DriverResult {
+  return 'command' in answer
+}
+
+function lastResult(answer: DriverResult | readonly DriverResult[]): QueryResult {
+  const result = isOne(answer) ? answer : answer.at(-1)
   // A plain array, as from PGlite: the driver's carries the statement and the columns.
-  return { rows: Array.from(result), command: result.command }
+  return { rows: Array.from(result ?? []), command: result?.command }
+}
+
+function rawResult(result: DriverResult): RawResult {
+  const rows = result as readonly (readonly (Buffer | null)[])[]
+  return {
+    command: result.command ?? '', count: result.count, fields: (result.columns ?? []).map(({ name, type }) => ({ name, type })),
+    rows: Array.from(rows, row => row.map(value => value?.toString('utf8') ?? null)),
+  }
 }

@@ -7,7 +7,8 @@
  */
 import { HoldfastError, messageOf, type Env } from '../../core/index.ts'
 import { isLostConnection, isRefusedForGood, storeFailure } from '../failure.ts'
-import type { Durability, SqlTx } from '../port.ts'
+import type { DriverTx } from '../driver-tx.ts'
+import type { Durability } from '../port.ts'
 import { Turns } from '../queue.ts'
 import type { BeginOptions, Driver, Session } from '../transaction.ts'
 import { Client } from './client.ts'
@@ -22,7 +23,7 @@ const PING_MS = 2_000
 /** A connection that rested longer may be dead without our knowing: it is asked before work is begun on it. */
 const TRUSTED_IDLE_MS = 1_000
 
-export class PostgresDriver implements Driver<SqlTx> {
+export class PostgresDriver implements Driver<DriverTx> {
   readonly dialect = 'sql'
   readonly durability: Durability = POSTGRES_DURABILITY
   readonly #url: string
@@ -63,7 +64,7 @@ export class PostgresDriver implements Driver<SqlTx> {
     }
   }
 
-  async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<SqlTx>> {
+  async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<DriverTx>> {
     await this.#turns.enter(name, signal)
     try {
       const { client, begun } = await this.#begun(timeoutMs)

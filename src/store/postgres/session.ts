@@ -6,9 +6,10 @@
  */
 import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
 import { isLostConnection, storeFailure } from '../failure.ts'
-import type { SqlTx } from '../port.ts'
+import type { DriverTx } from '../driver-tx.ts'
 import type { Session } from '../transaction.ts'
 import type { Client } from './client.ts'
+import { withLiterals } from './literal.ts'
 
 interface SessionOptions {
   readonly name: string
@@ -25,8 +26,8 @@ interface SessionOptions {
 /** ROLLBACK on a connection that answers takes one round trip. */
 const ROLLBACK_MS = 1_000
 
-export class PostgresSession implements Session<SqlTx> {
-  readonly tx: SqlTx
+export class PostgresSession implements Session<DriverTx> {
+  readonly tx: DriverTx
   readonly cut: Promise<never>
   readonly #options: SessionOptions
   readonly #timer: Timer
@@ -38,6 +39,8 @@ export class PostgresSession implements Session<SqlTx> {
   #idleSinceMs: number
   #released = false
   #restore: () => void = () => undefined
+  /** Statements that travel with COMMIT. */
+  #last = ''
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -58,7 +61,11 @@ export class PostgresSession implements Session<SqlTx> {
       before()
       this.#cutWith(this.#lostError())
     }
-    this.tx = { query: (sql, params) => this.#query(sql, params) }
+    this.tx = {
+      query: <Row>(sql: string, params?: readonly unknown[]) => this.#run(async () => (await client.query(sql, params)).rows as readonly Row[]),
+      raw: (sql, params) => this.#run(() => client.raw(sql, params)),
+      beforeCommit: (sql, params) => { this.#last += `${withLiterals(sql, params)}; ` },
+    }
   }
 
   async commit(): Promise<void> {
@@ -78,13 +85,25 @@ export class PostgresSession implements Session<SqlTx> {
         client.destroy()
         throw isLostConnection(error) ? this.#lostError() : storeFailure(name, 'begin', error)
       })
-      const { command } = await client.query('COMMIT')
+      const { command } = await this.#commitWithLast()
       if (command !== 'COMMIT') throw this.#failed ?? new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} was rolled back by the server although nothing failed here`, context: { transaction: name } })
     } catch (error) {
       throw storeFailure(name, 'commit', error)
     } finally {
       timer.cancel()
       this.#release()
+    }
+  }
+
+  /** One message: where a statement in it fails, the server skips the rest of it, COMMIT included, and waits for our ROLLBACK. */
+  async #commitWithLast(): Promise<{ readonly command: string | undefined }> {
+    const { client } = this.#options
+    if (this.#last === '') return client.query('COMMIT')
+    try {
+      return await client.query(`${this.#last}COMMIT`)
+    } catch (error) {
+      if (!client.lost && !isLostConnection(error)) await client.query('ROLLBACK').catch(() => { client.destroy() })
+      throw error
     }
   }
 
@@ -106,14 +125,13 @@ export class PostgresSession implements Session<SqlTx> {
     }
   }
 
-  async #query<Row>(sql: string, params?: readonly unknown[]): Promise<readonly Row[]> {
+  async #run<T>(send: () => Promise<T>): Promise<T> {
     const { client, name, env, signal } = this.#options
     if (this.#ended !== undefined) throw this.#ended
     if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
     this.#underWay++
     try {
-      const { rows } = await client.query(sql, params)
-      return rows as readonly Row[]
+      return await send()
     } catch (error) {
       const failure = client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
       // After the first failure the server answers every statement with 25P02: the first is the reason.
