@@ -1,12 +1,14 @@
 /**
  * The data directory on disk: is it new, sound or damaged, and how a new one comes to be.
  *
- * A new one is made beside its place and renamed into it, so that a kill at any moment leaves either none or a whole one.
+ * A new one is made beside its place, flushed and renamed into it, so that a kill or a power failure at any moment leaves
+ * either none or a whole one.
  * One that is there but cannot be right is refused and not touched: PGlite would make a new database over what is left.
  */
 import { readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HoldfastError } from '../../core/index.ts'
+import { flushPathTo, flushTree } from './files.ts'
 
 /** Inside the directory that the user names, so that other files may live beside it. */
 export function databaseDir(dir: string): string {
@@ -43,13 +45,15 @@ export async function inspectDirectory(dir: string): Promise<DirectoryState> {
   }
 }
 
-/** Makes a new one with `fill`; what an earlier, killed attempt left is removed. Only called by who holds the lock. */
-export async function makeDirectory(dir: string, fill: (draft: string) => Promise<void>): Promise<void> {
+/** Makes a new one with `fill`; what an earlier, killed attempt left is removed. Only called by who holds the lock. `flush`: it is on the disk when this resolves. */
+export async function makeDirectory(dir: string, flush: boolean, fill: (draft: string) => Promise<void>): Promise<void> {
   const draft = `${databaseDir(dir)}.new`
   await rm(draft, { recursive: true, force: true })
   await fill(draft)
+  if (flush) await flushTree(draft)
   await rm(databaseDir(dir), { recursive: true, force: true })
   await rename(draft, databaseDir(dir))
+  if (flush) flushPathTo(dir)
 }
 
 export function damaged(dir: string, reason: string): HoldfastError {

@@ -9,11 +9,14 @@ import { HoldfastError, type Env } from '../../core/index.ts'
 import { storeFailure } from '../failure.ts'
 import type { Durability, SqlTx } from '../port.ts'
 import { Turns } from '../queue.ts'
+import type { DatabaseFiles } from './files.ts'
 import type { BeginOptions, Driver, Session } from '../transaction.ts'
 import { EmbeddedSession } from './session.ts'
 
 export interface EmbeddedDriverOptions {
   readonly pglite: PGlite
+  /** Undefined: in memory. */
+  readonly files?: DatabaseFiles | undefined
   readonly durability: Durability
   readonly env: Env
   readonly transactionTimeoutMs: number
@@ -22,6 +25,17 @@ export interface EmbeddedDriverOptions {
   readonly onClosed: () => Promise<void>
 }
 
+/**
+ * Segments of the log, 16 MB each, after which the data is written out. A server does this by itself; PGlite is its single-user
+ * mode, which never does, so that the log would grow for as long as the process lives (measured: 224 MB after 30 large
+ * statements), and a start after a crash would replay all of it.
+ */
+const CHECKPOINT_SEGMENTS = 2
+/**
+ * How long transactions may follow each other before timers and I/O get their turn. PGlite answers within the same turn of the event
+ * loop, so that a loop of nothing but transactions would stop everything else, the heartbeat of the directory's lock included.
+ */
+const LOOP_TURN_MS = 50
 const WAITERS_MAX = 1_000
 /** PGlite waits for a query that is under way; a checkpoint of a control store takes well below a second. */
 const CLOSE_MS = 5_000
@@ -32,6 +46,9 @@ export class EmbeddedDriver implements Driver<SqlTx> {
   readonly #options: EmbeddedDriverOptions
   readonly #turns: Turns
   #unusable: HoldfastError | undefined
+  #checkpointing = false
+  /** Set until the event loop has turned. */
+  #sameLoopTurnSinceMs: number | undefined
 
   constructor(options: EmbeddedDriverOptions) {
     this.#options = options
@@ -47,9 +64,10 @@ export class EmbeddedDriver implements Driver<SqlTx> {
   async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<SqlTx>> {
     await this.#turns.enter(name, signal)
     try {
+      await this.#letLoopTurn()
       if (this.#unusable !== undefined) throw this.#unusable
       await this.#options.pglite.exec('BEGIN')
-      return new EmbeddedSession({ name, pglite: this.#options.pglite, env: this.#options.env, timeoutMs, signal, giveBack: () => { this.#turns.leave() }, usable: () => this.#unusable })
+      return new EmbeddedSession({ name, pglite: this.#options.pglite, env: this.#options.env, timeoutMs, signal, giveBack: () => { this.#giveBack() }, usable: () => this.#unusable })
     } catch (error) {
       this.#turns.leave()
       throw storeFailure(name, 'begin', error)
@@ -70,8 +88,15 @@ export class EmbeddedDriver implements Driver<SqlTx> {
 
   async close(): Promise<void> {
     const { pglite, env, onClosed } = this.#options
+    const broken = this.#unusable !== undefined
     this.disable(new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'the store is closed', context: { local: true } }))
     this.#turns.refuseAll('the store is closed')
+    // Not in order any more: what PostgreSQL writes when it is closed must not come on top. Its next start replays the log.
+    if (broken) {
+      await pglite.fs?.closeFs().catch(() => undefined)
+      await onClosed()
+      return
+    }
     await new Promise<void>(resolve => {
       const timer = env.timer(CLOSE_MS, resolve, { keepAlive: true })
       // Whatever it says: what was committed is with the operating system already.
@@ -81,5 +106,41 @@ export class EmbeddedDriver implements Driver<SqlTx> {
       })
     })
     await onClosed()
+  }
+
+  /** Only where it is a real database: one in memory is for tests, whose time may stand still. */
+  async #letLoopTurn(): Promise<void> {
+    const { env, files } = this.#options
+    if (files === undefined) return
+    if (this.#sameLoopTurnSinceMs === undefined) {
+      this.#sameLoopTurnSinceMs = env.monotonic()
+      env.timer(0, () => { this.#sameLoopTurnSinceMs = undefined })
+    } else if (env.monotonic() - this.#sameLoopTurnSinceMs >= LOOP_TURN_MS) {
+      await env.sleep(0)
+    }
+  }
+
+  #giveBack(): void {
+    this.#turns.leave()
+    if ((this.#options.files?.segmentsBegun ?? 0) >= CHECKPOINT_SEGMENTS && !this.#checkpointing) void this.#checkpoint()
+  }
+
+  /** In a turn of its own. Where it gets none in time, or fails, the next segments of the log ask for it again. */
+  async #checkpoint(): Promise<void> {
+    const { pglite, files } = this.#options
+    this.#checkpointing = true
+    try {
+      await this.#turns.enter('checkpoint')
+      try {
+        files?.forgetSegments()
+        if (this.#unusable === undefined) await pglite.exec('CHECKPOINT')
+      } finally {
+        this.#turns.leave()
+      }
+    } catch {
+      // A refused turn; or PostgreSQL's error, which the transactions meet too where it concerns them.
+    } finally {
+      this.#checkpointing = false
+    }
   }
 }

@@ -90,11 +90,20 @@ describe('a new directory', () => {
     await again.close()
   })
 
-  it('takes small buffers, and says that it does not survive a power failure nor several instances', async () => {
+  it('takes small buffers, flushes every commit, and says what that survives and that it is for one instance', async () => {
     const database = await open(freshDir())
+    expect(await database.transaction('look', tx => tx.query(`SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages, current_setting('synchronous_commit') AS commit`))).toEqual([{ fsync: 'on', pages: 'on', commit: 'on' }])
     expect(await database.transaction('look', tx => tx.query(`SELECT current_setting('shared_buffers') AS buffers`))).toEqual([{ buffers: '4MB' }])
+    expect(database.durability).toEqual({ processCrash: true, powerLoss: true, severalInstances: false })
+    await database.close()
+  })
+
+  it('leaves the flushing to the operating system where that is asked for, and says what it no longer survives', async () => {
+    const database = await open(freshDir(), { flush: 'os' })
+    expect(await database.transaction('look', tx => tx.query(`SELECT current_setting('fsync') AS fsync`))).toEqual([{ fsync: 'off' }])
     expect(database.durability).toEqual({ processCrash: true, powerLoss: false, severalInstances: false })
     await database.close()
+    expect(() => embedded('data', { singleInstance: true, flush: 'sometimes' as 'os' })).toThrow(/'commit' or 'os'/)
   })
 
   it('that a killed process left half made is made again', async () => {
@@ -175,6 +184,25 @@ describe('a transaction', () => {
     await database.close()
   })
 
+  it('after transaction leaves timers and I/O their turn', async () => {
+    const dir = freshDir()
+    const database = await open(dir)
+    let fired = false
+    setTimeout(() => { fired = true }, 1)
+    const started = performance.now()
+    while (!fired && performance.now() - started < 5_000) await database.transaction('loop', tx => tx.query('SELECT 1'))
+    expect(fired).toBe(true)
+    await database.close()
+    // The control: PGlite itself leaves none.
+    const { pglite } = await openPglite({ dir: join(dir, 'postgres') })
+    fired = false
+    setTimeout(() => { fired = true }, 1)
+    const begun = performance.now()
+    while (performance.now() - begun < 300) await pglite.exec('SELECT 1')
+    expect(fired).toBe(false)
+    await pglite.close()
+  }, 60_000)
+
   it('that waits too long for its turn is refused', async () => {
     const database = await open(freshDir(), { acquireTimeout: '100ms' })
     let release = (): void => undefined
@@ -183,6 +211,30 @@ describe('a transaction', () => {
     release()
     await holder
     await database.close()
+  })
+})
+
+describe('the log of a process that runs for long', () => {
+  const LOG_ONLY = `SELECT pg_logical_emit_message(true, 'test', repeat('x', 12000000))`
+  const logBytes = (dir: string): number => readdirSync(join(dir, 'postgres/pg_wal'), { withFileTypes: true }).filter(entry => entry.isFile()).length * (16 << 20)
+  // Two segments that ask for a checkpoint, one that is written meanwhile, and what PostgreSQL keeps for use again (max_wal_size).
+  const BOUND = 96 << 20
+
+  it('is written out as it grows, in turns of its own, so that a start after a crash is short', async () => {
+    const dir = freshDir()
+    const database = await open(dir)
+    for (let i = 0; i < 12; i++) await database.transaction('grow', tx => tx.query(LOG_ONLY))
+    expect(logBytes(dir)).toBeLessThanOrEqual(BOUND)
+    await database.close()
+  })
+
+  it('would grow for ever (the control: PGlite never does that by itself)', async () => {
+    const dir = freshDir()
+    await (await open(dir)).close()
+    const { pglite } = await openPglite({ dir: join(dir, 'postgres') })
+    for (let i = 0; i < 12; i++) await pglite.exec(LOG_ONLY)
+    expect(logBytes(dir)).toBeGreaterThan(BOUND)
+    await pglite.close()
   })
 })
 
@@ -207,14 +259,30 @@ describe('a second opener', () => {
     await database.close()
   })
 
+  it('that took over while the first stood still is not written over when the first is closed', async () => {
+    const dir = freshDir()
+    const database = await open(dir)
+    await database.transaction('write', tx => tx.query('CREATE TABLE t (id int)'))
+    const lock = join(dir, 'holdfast.lock')
+    writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"owner":"[^"]+"/, '"owner":"another"'))
+    // The next heartbeat finds it out.
+    let error: unknown
+    while (error === undefined) error = await database.transaction('look', tx => tx.query('SELECT 1')).then(() => undefined, (reason: unknown) => reason)
+    expect(error).toMatchObject({ code: 'HF_STORE_LOCKED', message: expect.stringContaining('taken over') as string })
+    const before = fingerprint(join(dir, 'postgres'))
+    await database.close()
+    expect(fingerprint(join(dir, 'postgres'))).toBe(before)
+    expect(existsSync(lock)).toBe(true)
+  })
+
   it('would silently destroy what the first wrote (the control: PGlite itself lets both in)', async () => {
     const dir = freshDir()
     const set = await open(dir)
     await set.transaction('set-up', tx => tx.query('CREATE TABLE t (id int)'))
     await set.close()
     const both = await Promise.all([openPglite({ dir: join(dir, 'postgres') }), openPglite({ dir: join(dir, 'postgres') })])
-    for (let i = 0; i < 20; i++) for (const pglite of both) await pglite.exec(`INSERT INTO t VALUES (${String(i)})`)
-    for (const pglite of both) await pglite.close()
+    for (let i = 0; i < 20; i++) for (const { pglite } of both) await pglite.exec(`INSERT INTO t VALUES (${String(i)})`)
+    for (const { pglite } of both) await pglite.close()
     const after = await open(dir)
     const [row] = await after.transaction('count', tx => tx.query<{ n: string }>('SELECT count(*) AS n FROM t'))
     await after.close()

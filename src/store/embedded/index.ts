@@ -8,8 +8,8 @@
  *
  * const hold = createHoldfast({ service: 'vpn-bot', store: embedded('./data', { singleInstance: true }) })
  * ```
- * Survives the death of the process at any moment (kill -9). Does not survive a power failure or a crash of the operating
- * system: PGlite flushes nothing to the disk itself. For that, or for more than one instance, use `postgres`.
+ * What was committed survives the death of the process at any moment (kill -9), and a power failure or a crash of the operating
+ * system: every commit is flushed to the disk, which PGlite by itself never does. For more than one instance use `postgres`.
  * Needs the package `@electric-sql/pglite` (an optional peer dependency).
  */
 import { resolve } from 'node:path'
@@ -18,27 +18,36 @@ import { openDatabase } from '../transaction.ts'
 import type { Database, Durability, OpenOptions, SqlTx, Store } from '../port.ts'
 import { damaged, databaseDir, inspectDirectory, makeDirectory } from './directory.ts'
 import { EmbeddedDriver } from './driver.ts'
+import type { DatabaseEnded } from './fail-stop.ts'
 import { lockDirectory } from './lock.ts'
-import { openPglite } from './pglite.ts'
+import { openPglite, type Flush } from './pglite.ts'
 import { unpack } from './tar.ts'
 import { readTemplate } from './template.ts'
 
 export { migrate, type Migration, type MigrationReport } from '../migrations.ts'
 export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../port.ts'
 
-/** PGlite writes without fsync: what was committed is with the operating system, not yet surely on the disk. */
-const EMBEDDED_DURABILITY: Durability = Object.freeze({ processCrash: true, powerLoss: false, severalInstances: false })
+const DURABILITY: Readonly<Record<Flush, Durability>> = Object.freeze({
+  commit: Object.freeze({ processCrash: true, powerLoss: true, severalInstances: false }),
+  os: Object.freeze({ processCrash: true, powerLoss: false, severalInstances: false }),
+})
 
 export interface EmbeddedOptions {
   /** Says that this directory is used by one process only. A second one is refused (HF_STORE_LOCKED). */
   readonly singleInstance: true
+  /**
+   * `commit` (default): a commit is answered when it is on the disk, one flush each. `os`: when the operating system has it; a
+   * power failure may then lose commits that were answered, and with them the whole directory, because nothing keeps the order
+   * in which data and log reach the disk. Health shows which it is. Measured (./power-loss.test.ts): `commit` loses nothing.
+   */
+  readonly flush?: Flush
   /** How long a transaction may hold the one connection before it is rolled back. Default 1 s; `TransactionOptions.timeout` overrides it for one. */
   readonly transactionTimeout?: Duration
   /** How long a transaction waits for its turn. Default 10 s. */
   readonly acquireTimeout?: Duration
 }
 
-export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance'>> = Object.freeze({ transactionTimeout: '1s', acquireTimeout: '10s' })
+export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance'>> = Object.freeze({ flush: 'commit', transactionTimeout: '1s', acquireTimeout: '10s' })
 
 /**
  * A store in `dir` (made where it is missing). No I/O before `open`, which says what it does by `app.progress`: about two seconds for a new
@@ -51,12 +60,14 @@ export function embedded(dir: string, options: EmbeddedOptions): Store {
   if ((options as { readonly singleInstance?: unknown } | undefined)?.singleInstance !== true) {
     throw new HoldfastError('HF_OPTION_INVALID', { message: `embedded: expected { singleInstance: true }: one process only may use ${dir}; several instances need postgres(url)` })
   }
+  if (!Object.hasOwn(DURABILITY, given.flush)) throw new HoldfastError('HF_OPTION_INVALID', { message: `embedded: flush: expected 'commit' or 'os', got ${JSON.stringify(given.flush)}` })
+  const durability = DURABILITY[given.flush]
   const transactionTimeoutMs = durationMs(given.transactionTimeout, 'embedded: transactionTimeout')
   const acquireTimeoutMs = durationMs(given.acquireTimeout, 'embedded: acquireTimeout')
   return {
     kind: 'store',
     name: `embedded ${dir}`,
-    durability: EMBEDDED_DURABILITY,
+    durability,
     open: async (openOptions: OpenOptions): Promise<Database<SqlTx>> => {
       const { env, events } = openOptions
       const path = resolve(dir)
@@ -64,8 +75,9 @@ export function embedded(dir: string, options: EmbeddedOptions): Store {
       const lost = new HoldfastError('HF_STORE_LOCKED', { message: `the data directory ${path} was taken over by another process while this one stood still; this one must be started again`, context: { dir: path } })
       const lock = await lockDirectory(path, env, () => { driver?.disable(lost) })
       try {
-        const pglite = await openDirectory(path, openOptions)
-        driver = new EmbeddedDriver({ pglite, durability: EMBEDDED_DURABILITY, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
+        const ended = (error: DatabaseEnded): void => { driver?.disable(endedFor(path, error)) }
+        const { pglite, files } = await openDirectory(path, given.flush, openOptions, ended)
+        driver = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
         return openDatabase(driver, { env, events })
       } catch (error) {
         await lock.release()
@@ -75,22 +87,27 @@ export function embedded(dir: string, options: EmbeddedOptions): Store {
   }
 }
 
-async function openDirectory(dir: string, { events }: OpenOptions): ReturnType<typeof openPglite> {
+/** The log of what was committed is whole as far as it was acknowledged; the next start replays it. */
+function endedFor(dir: string, error: DatabaseEnded): HoldfastError {
+  return new HoldfastError('HF_STORE_UNAVAILABLE', { message: `${error.message}; nothing that was acknowledged is lost: see to the disk under ${dir}, then start this process again`, context: { dir } })
+}
+
+async function openDirectory(dir: string, flush: Flush, { events }: OpenOptions, onEnded: (error: DatabaseEnded) => void): ReturnType<typeof openPglite> {
   const progress = (message: string): void => { events.emit('app.progress', { message }) }
   const found = await inspectDirectory(dir)
   if (found.state === 'damaged') throw damaged(dir, found.reason)
   if (found.state === 'new') {
     const template = await readTemplate()
     progress(template === undefined ? `making a new database in ${dir}; this takes up to 12 seconds, once` : `making a new database in ${dir}`)
-    await makeDirectory(dir, async draft => {
-      if (template === undefined) await (await openPglite({ dir: draft })).close()
+    await makeDirectory(dir, flush === 'commit', async draft => {
+      if (template === undefined) await (await openPglite({ dir: draft })).pglite.close()
       else await unpack(template, draft)
     })
   }
   progress(`opening the database in ${dir}`)
   const exitCode = process.exitCode
   try {
-    return await openPglite({ dir: databaseDir(dir) })
+    return await openPglite({ dir: databaseDir(dir), flush, onEnded })
   } catch (error) {
     // The WebAssembly runtime takes PostgreSQL's exit for the process's own.
     process.exitCode = exitCode

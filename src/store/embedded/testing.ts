@@ -18,7 +18,7 @@ export function pgliteMemory(options: { readonly transactionTimeoutMs?: number }
     durability,
     open: async ({ env, events }: OpenOptions): Promise<Database<SqlTx>> => {
       template ??= templateOrDump()
-      const pglite = await openPglite({ template: await template })
+      const { pglite } = await openPglite({ template: await template })
       const driver = new EmbeddedDriver({ pglite, durability, env, transactionTimeoutMs: options.transactionTimeoutMs ?? 1_000, acquireTimeoutMs: 10_000, onClosed: () => Promise.resolve() })
       return openDatabase(driver, { env, events })
     },
@@ -29,7 +29,7 @@ export function pgliteMemory(options: { readonly transactionTimeoutMs?: number }
 async function templateOrDump(): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const built = await readTemplate()
   if (built !== undefined) return built
-  const pglite = await openPglite({})
+  const { pglite } = await openPglite({})
   const dump = await pglite.dumpDataDir('gzip')
   await pglite.close()
   return new Uint8Array(await dump.arrayBuffer())
