@@ -11,6 +11,9 @@ import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
 import { STORE_COMPONENT } from './status-of.ts'
 import type { WorkItemStatus } from './status.ts'
 
+const SWEEPS_PER_LEASE = 3
+/** After a sweep that failed. */
+const SWEEP_PAUSE_MAX_MS = 5_000
 /** Work items that are shown; more than that is one message: "too many". */
 const WORK_MAX = 200
 const PARKED_MAX = 100
@@ -78,7 +81,9 @@ export class DurableParts<Tx> {
     }
     this.#recovery = recovery<Tx>({ onces: () => this.#onces.all(), sagas: () => this.#sagas.all(), inbox: this.inbox, outbox: this.outbox }, this.#kit)
     parts.health.check(STORE_COMPONENT, { tier: 'required', every: '5s', timeout: '1s', slowerThan: '500ms', check: ({ signal }) => this.database().ping(signal) })
-    parts.worker('recovery', { every: '15s', safeSleep: '5s', run: () => this.#sweep() })
+    // A third of the lease: what a dead instance held is taken up within twice its lease, the sweep itself included.
+    const sweepEveryMs = durationMs(leaseFor, 'leaseFor') / SWEEPS_PER_LEASE
+    parts.worker('recovery', { every: `${sweepEveryMs}ms`, safeSleep: `${Math.min(SWEEP_PAUSE_MAX_MS, sweepEveryMs)}ms`, run: () => this.#sweep() })
   }
 
   /** @throws HF_NOT_STARTED, HF_STOPPING */

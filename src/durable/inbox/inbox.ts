@@ -178,6 +178,8 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
     const message = { source, id, lane, priority, payload: decodeJson<Json>(row.payload) }
     const context = { signal: AbortSignal.any([keepAlive.signal, stopped]), attempt, receivedAtMs }
     try {
+      // Stalled while it was taken: another has it, or will.
+      if (!keepAlive.held) return
       await withContext({ component: `inbox ${source}`, correlationId: `${source}:${id}` }, () => handler(message, context))
       if (await kit.database().transaction('inbox.done', tx => port().done(tx, source, id, fence, keepForMs))) {
         kit.events.emit('inbox.done', { source, id, durationMs: kit.env.monotonic() - beganAtMs })

@@ -53,6 +53,8 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
       onLost: reason => { kit.events.emit('lease.lost', { lease: `once:${name}`, fence, reason }) },
     })
     try {
+      // Stalled for longer than the lease while it asked: another may be at it, and a call that leaves now could not be seen by its look.
+      if (!keepAlive.held) return { outcome: 'in-progress', retryAfterMs: COMPLETE_PAUSE_MS }
       return await work(prepared, fence, maybe, keepAlive, AbortSignal.any([keepAlive.signal, signal]))
     } finally {
       keepAlive.stop()
@@ -90,6 +92,7 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
         // A look-up that was refused says nothing about what it looked for.
         return unsettled(prepared, fence, keepAlive, error)
       }
+      if (!keepAlive.held) return { outcome: 'in-progress', retryAfterMs: COMPLETE_PAUSE_MS }
       if (!found.happened) clean = true
     }
     let value: R

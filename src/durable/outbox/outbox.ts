@@ -95,7 +95,8 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
         const begun = await rerunUnknownCommit(() => kit.database().transaction('outbox.sending', tx => begin(tx, lane, fence)))
         for (const [row, decision] of begun.settled) tell(row, decision)
         if (begun.lost) keepAlive.lose('another instance took over')
-        if (begun.row === undefined) break
+        // Stalled while it was marked: whoever holds the lane by now calls it unknown or sends it.
+        if (begun.row === undefined || !keepAlive.held) break
         await sendOne(begun.row, fence, AbortSignal.any([keepAlive.signal, stopped]))
       }
       if (keepAlive.held) await kit.database().transaction('outbox.release', tx => port().releaseLane(tx, lane, fence))

@@ -198,6 +198,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
         // A look-up that was refused says nothing about what it looked for.
         return this.#stepFailed(seq, name, step, false, error, 'ambiguous')
       }
+      if (!this.#keepAlive.held) return this.#stop({ kind: 'lost' })
     }
     let value: Json
     try {
