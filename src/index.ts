@@ -13,7 +13,7 @@
  */
 export { createHoldfast } from './app/index.ts'
 export type {
-  AlertStatus, AuditRow, CommandRequest, CommandResult, ComponentStatus, DependencyStatus, DurableHoldfast, FaultsStatus, FlagStatus, Holdfast, HoldfastOptions, NamedRunbook, Status, StoreOptions, TimelineEntry, Verdict, WorkerStatus, WorkItemStatus,
+  AlertStatus, AuditRow, CommandRequest, CommandResult, ComponentStatus, DependencyStatus, DurableHoldfast, FaultsStatus, FlagStatus, Holdfast, HoldfastOptions, NamedRunbook, QueueStatus, Status, StoreOptions, TimelineEntry, Verdict, WorkerStatus, WorkItemStatus,
 } from './app/index.ts'
 export { type Actor, type Duration, type Effect, type ErrorCode, HoldfastError, isHoldfastError, type Json, type Outcome, type Refusal, type Schema } from './core/index.ts'
 export type { Flag, FlagOptions, Flags, Irreversible, IrreversibleOptions, Ticket } from './control/index.ts'

@@ -44,7 +44,7 @@ const TIMES: Readonly<Record<string, readonly string[]>> = {
   lease: ['expires_at'],
   once_record: ['lease_until', 'updated_at', 'expires_at'],
   inbox_row: ['wake_at', 'lease_until', 'received_at', 'expires_at'],
-  outbox_message: ['wake_at', 'send_before', 'updated_at', 'expires_at'],
+  outbox_message: ['wake_at', 'send_before', 'created_at', 'updated_at', 'expires_at'],
   outbox_sender: ['lease_until', 'paused_until'],
   retry_entry: ['stored_at', 'expires_at'],
   saga_run: ['lease_until', 'wake_at', 'started_at', 'updated_at', 'expires_at'],

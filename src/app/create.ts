@@ -12,7 +12,7 @@ import { DurableParts, openedDatabase, type OpenedStore } from './durable-parts.
 import { defineGauges } from './gauges.ts'
 import type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
 import { Lifecycle } from './lifecycle.ts'
-import type { Status } from './status.ts'
+import type { QueueStatus, Status, WorkItemStatus } from './status.ts'
 import { statusOf, type StatusSources } from './status-of.ts'
 import { WorkList } from './work-list.ts'
 
@@ -30,7 +30,8 @@ class Service<Tx> {
   readonly #durable: DurableParts<Tx> | undefined
   readonly #sources: StatusSources
   readonly #lifecycle: Lifecycle<Tx>
-  readonly #work: WorkList
+  readonly #work: WorkList<WorkItemStatus>
+  readonly #queues: WorkList<QueueStatus>
 
   constructor(options: HoldfastOptions, store: StoreOptions<Tx>['store'] | undefined) {
     const opened: OpenedStore<Tx> = { database: undefined, closed: false }
@@ -39,9 +40,10 @@ class Service<Tx> {
     this.#parts = parts
     const { env } = parts.kit
     const startedAt = env.now()
-    this.#durable = store === undefined ? undefined : new DurableParts(store, parts, opened)
+    this.#durable = store === undefined ? undefined : new DurableParts(store, parts, opened, options as Partial<StoreOptions<Tx>>)
     this.#work = new WorkList(env, async () => (await this.#durable?.workItems()) ?? [])
     const version = options.version ?? '0.0.0'
+    this.#queues = new WorkList(env, async () => (await this.#durable?.queues()) ?? [])
     this.#lifecycle = new Lifecycle(parts, this.#durable, { version, store: store?.name ?? 'no store' })
     this.#sources = {
       service: options.service,
@@ -56,6 +58,7 @@ class Service<Tx> {
       dependencies: () => parts.dependencies.all(),
       faultPlans: () => parts.faultPlans.all(),
       workers: () => parts.workers.all(),
+      queues: () => this.#queues.last,
       alerts: parts.alerts,
     }
     declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, faultPlans: parts.faultPlans, workers: parts.workers, alerts: parts.alerts, settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
@@ -120,7 +123,7 @@ class Service<Tx> {
   }
 
   async #status(): Promise<Status> {
-    if (this.#durable !== undefined && this.#lifecycle.phase === 'ready') await this.#work.refresh()
+    if (this.#durable !== undefined && this.#lifecycle.phase === 'ready') await Promise.all([this.#work.refresh(), this.#queues.refresh()])
     return statusOf(this.#sources, this.#work.last)
   }
 

@@ -3,13 +3,13 @@
  */
 import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
-import { DURABLE_MIGRATIONS, inbox, type Inbox, type LocalOnce, once, type Once, outbox, type Outbox, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
+import { backlog, DURABLE_MIGRATIONS, inbox, type Inbox, type InboxOptions, type LocalOnce, once, type Once, outbox, type Outbox, type OutboxOptions, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
 import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
 import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
 import { STORE_COMPONENT } from './status-of.ts'
-import type { WorkItemStatus } from './status.ts'
+import type { QueueStatus, WorkItemStatus } from './status.ts'
 
 const SWEEPS_PER_LEASE = 3
 /** After a sweep that failed. */
@@ -52,14 +52,14 @@ export class DurableParts<Tx> {
   #sweeping: Promise<void> | undefined
   #stopListening: (() => void)[] = []
 
-  constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: OpenedStore<Tx>) {
+  constructor(store: Store<Tx>, parts: CoreParts<Tx>, opened: OpenedStore<Tx>, queues: { readonly inbox?: InboxOptions; readonly outbox?: OutboxOptions } = {}) {
     if (parts.durable === undefined) throw new HoldfastError('HF_INVARIANT', { message: 'a store was given and no durable kit was made' })
     this.store = store
     this.#parts = parts
     this.#kit = parts.durable
     this.#opened = opened
     const leaseFor = parts.options.leaseFor ?? LEASE_DEFAULT
-    const own = inbox<Tx>({ lease: leaseFor }, this.#kit)
+    const own = inbox<Tx>({ lease: leaseFor, ...queues.inbox }, this.#kit)
     const drainFor = shorter(parts.cancelAfter, PROCESS_DEFAULTS.drainFor)
     // A processor is started and stopped with the service.
     this.inbox = {
@@ -71,7 +71,7 @@ export class DurableParts<Tx> {
         return processor
       },
     }
-    const outgoing = outbox<Tx>({ lease: leaseFor, drainFor }, this.#kit)
+    const outgoing = outbox<Tx>({ lease: leaseFor, drainFor, ...queues.outbox }, this.#kit)
     this.outbox = {
       ...outgoing,
       topic: (name, options) => {
@@ -188,6 +188,10 @@ export class DurableParts<Tx> {
       items.push({ kind: 'worker-item', name: worker, id: item, state: 'parked', since: lastFailedAt, reason: this.#parts.redact.text(message), actions: ['retry', 'discard'], ...(runbook === undefined ? {} : { runbook }) })
     }
     return items.slice(0, WORK_MAX)
+  }
+
+  async queues(): Promise<readonly QueueStatus[]> {
+    return backlog(this.#kit)
   }
 
   /** Newest first. @throws HF_OPTION_INVALID, HF_NOT_STARTED and what the store throws */

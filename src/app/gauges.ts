@@ -20,6 +20,7 @@ export interface GaugeSources {
   readonly dependencies: () => readonly Dependency[]
   readonly faultPlans: () => readonly FaultPlan[]
   readonly workers: () => readonly Worker[]
+  readonly queues: () => readonly { readonly kind: string; readonly name: string; readonly waiting: number; readonly oldestMs: number }[]
   readonly work: () => number
   readonly alerts: () => number
 }
@@ -42,6 +43,8 @@ export function defineGauges(metrics: Metrics, sources: GaugeSources): void {
   metrics.gauge('holdfast_worker_failures_in_a_row', 'Failed iterations since the last good one.', () => sources.workers().map(each => [{ worker: each.name }, each.snapshot().consecutiveFailures]))
   metrics.gauge('holdfast_worker_lag_seconds', 'How late the last iteration began, or how overdue the next one is.', () => sources.workers().flatMap(each => { const { lagMs } = each.snapshot(); return lagMs === undefined ? [] : [[{ worker: each.name }, lagMs / 1_000] as const] }))
   metrics.gauge('holdfast_worker_parked_items', 'Items that wait for a person, as last read.', () => sources.workers().map(each => [{ worker: each.name }, each.snapshot().parked]))
+  metrics.gauge('holdfast_queue_waiting', 'Messages of outbox topics and inbox sources that are not done, as last read.', () => sources.queues().map(({ kind, name, waiting }) => [{ kind, name }, waiting]))
+  metrics.gauge('holdfast_queue_oldest_seconds', 'Age of the oldest message that is not done, as last read.', () => sources.queues().map(({ kind, name, oldestMs }) => [{ kind, name }, Math.round(oldestMs / 1_000)]))
   metrics.gauge('holdfast_work_items', 'Things that need a person, as last read.', () => one(sources.work()))
   metrics.gauge('holdfast_alerts_active', 'Alerts that have not recovered.', () => one(sources.alerts()))
 }

@@ -3,7 +3,7 @@
  */
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
-import type { Inbox, LocalOnce, Once, Outbox, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaOptions } from '../durable/index.ts'
+import type { Inbox, InboxOptions, LocalOnce, Once, Outbox, OutboxOptions, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaOptions } from '../durable/index.ts'
 import type { Dependency, DependencyOptions, Explanation, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
@@ -150,4 +150,10 @@ export interface DurableHoldfast<Tx> extends Holdfast {
   readonly inbox: Inbox<Tx>
 }
 
-export type StoreOptions<Tx> = HoldfastOptions & { readonly store: Store<Tx> }
+export type StoreOptions<Tx> = HoldfastOptions & {
+  readonly store: Store<Tx>
+  /** How messages that came in are kept and tried: attempts, waits, sizes, how long duplicates are recognised. */
+  readonly inbox?: InboxOptions
+  /** How messages that go out are kept: lanes, sizes, how long once-keys are remembered. How they are sent is said per topic. */
+  readonly outbox?: OutboxOptions
+}

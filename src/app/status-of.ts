@@ -8,7 +8,7 @@ import type { Health } from '../health/index.ts'
 import type { Alerts } from '../observe/index.ts'
 import type { Durability } from '../store/index.ts'
 import type { Worker } from '../worker/index.ts'
-import type { AlertStatus, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, Status, WorkerStatus, WorkItemStatus } from './status.ts'
+import type { AlertStatus, ComponentStatus, DependencyStatus, FaultsStatus, FlagStatus, QueueStatus, Status, WorkerStatus, WorkItemStatus } from './status.ts'
 import { verdictOf } from './verdict.ts'
 
 export interface StatusSources {
@@ -24,6 +24,7 @@ export interface StatusSources {
   readonly dependencies: () => readonly Dependency[]
   readonly faultPlans: () => readonly FaultPlan[]
   readonly workers: () => readonly Worker[]
+  readonly queues: () => readonly QueueStatus[]
   readonly alerts: Alerts
 }
 
@@ -57,6 +58,7 @@ export function statusOf(sources: StatusSources, work: readonly WorkItemStatus[]
     faults,
     workers: sources.workers().map(workerStatus),
     flags,
+    queues: sources.queues(),
     work,
     alerts: sources.alerts.active().map(({ key, alert, severity, summary, since, runbook }): AlertStatus => ({ key, alert, severity, summary, since, ...(runbook === undefined ? {} : { runbook }) })),
   }

@@ -21,6 +21,8 @@ export interface Status {
   readonly faults: readonly FaultsStatus[]
   readonly workers: readonly WorkerStatus[]
   readonly flags: readonly FlagStatus[]
+  /** Outbox topics and inbox sources in which something waits. */
+  readonly queues: readonly QueueStatus[]
   readonly work: readonly WorkItemStatus[]
   readonly alerts: readonly AlertStatus[]
 }
@@ -104,6 +106,17 @@ export interface WorkerStatus {
   readonly leader?: boolean
   readonly parked: number
   readonly runbook?: string
+}
+
+/** As last read; both figures are "at least" beyond 10,000 messages. */
+export interface QueueStatus {
+  readonly kind: 'outbox' | 'inbox'
+  /** Of the topic or source. */
+  readonly name: string
+  /** Not sent or handled yet. */
+  readonly waiting: number
+  /** Age of the oldest of them. */
+  readonly oldestMs: number
 }
 
 export interface FlagStatus {

@@ -1,27 +1,26 @@
 /**
- * The stuck work as it was last read: the page shows it, however the store does.
+ * What was last read from the store: stuck work, backlogs. The page shows it, however the store does.
  *
  * One read at a time and each look bounded, so that a store that hangs gathers no queue of reads behind it.
  */
 import type { Env } from '../core/index.ts'
 import { endsWithin } from './bounded.ts'
-import type { WorkItemStatus } from './status.ts'
 
 /** A page that needs longer shows the last list. */
 const READ_MS = 1_000
 
-export class WorkList {
+export class WorkList<Item> {
   readonly #env: Env
-  readonly #read: () => Promise<readonly WorkItemStatus[]>
+  readonly #read: () => Promise<readonly Item[]>
   #reading: Promise<void> | undefined
-  #last: readonly WorkItemStatus[] = []
+  #last: readonly Item[] = []
 
-  constructor(env: Env, read: () => Promise<readonly WorkItemStatus[]>) {
+  constructor(env: Env, read: () => Promise<readonly Item[]>) {
     this.#env = env
     this.#read = read
   }
 
-  get last(): readonly WorkItemStatus[] {
+  get last(): readonly Item[] {
     return this.#last
   }
 

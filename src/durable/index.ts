@@ -2,6 +2,7 @@
  * @module holdfast/durable
  * What outlives a crash: once, saga, lease with fencing, outbox, inbox, retry store, and the sweep that finishes what was begun.
  */
+export { backlog, type Backlog } from './backlog.ts'
 export type { DurableKit } from './kit.ts'
 export { failureVerdict, refuse, type FailureVerdict } from './failure.ts'
 export { lease, LEASE_DEFAULTS, type HeldLease, type Lease, type LeaseOptions } from './lease/lease.ts'

@@ -188,6 +188,7 @@ function healthyModel(now: number, instance: string): FakeHoldfast['model'] {
       flag('backgroundWorkers', 'No worker runs; work waits'),
       flag('adminActions', 'Admins see, and change nothing'),
     ],
+    queues: [],
     work: [],
     alerts: [],
   }

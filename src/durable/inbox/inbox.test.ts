@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import type { DurableKit } from '../kit.ts'
-import { inbox, type Inbox, type InboxHandler, type Processor } from './inbox.ts'
+import { HoldfastError } from '../../core/index.ts'
+import { inbox, inboxPort, type Inbox, type InboxHandler, type Processor } from './inbox.ts'
 
 describe.each(testStores)('inbox on $name', store => {
   let world: TestWorld
@@ -136,6 +137,28 @@ describe.each(testStores)('inbox on $name', store => {
     finish()
     await world.env.advance(10)
     expect(world.names('inbox.done')).toEqual([])
+  })
+
+  it('recognises duplicates of what is done for as long as is declared, and of what is not done for ever', async () => {
+    const box = inbox({ keepFor: '48h' }, world.kit())
+    const prune = (): Promise<number> => world.database.transaction('test.prune', tx => inboxPort<unknown>(world.database).prune(tx, 100))
+    await claim(box, 'done')
+    begin(box, async () => undefined)
+    await until(() => world.names('inbox.done').length === 1)
+    for (const processor of processors) await processor.stop()
+    await claim(box, 'open')
+    await world.elapse(47 * 3_600_000)
+    expect([await prune(), await claim(box, 'done'), await claim(box, 'open')]).toEqual([0, 'duplicate', 'duplicate'])
+    await world.elapse(2 * 3_600_000)
+    expect([await prune(), await claim(box, 'open'), await claim(box, 'done')]).toEqual([1, 'duplicate', 'new'])
+    expect(() => inbox({ keepFor: '47h' }, world.kit())).toThrow(expect.objectContaining({ code: 'HF_OPTION_INVALID' }) as Error)
+  })
+
+  it('is acknowledged only when it is kept: a claim that the store refuses is no claim', async () => {
+    const kit = world.kit()
+    const refusing = { ...kit, database: () => ({ ...world.database, dialect: world.database.dialect, transaction: () => Promise.reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' })) }) } as unknown as DurableKit<unknown>
+    await expect(claim(inbox({}, refusing), '1')).rejects.toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
+    expect(await claim(inbox({}, kit), '1')).toBe('new')
   })
 
   it('stops when nothing is left in flight', async () => {

@@ -5,9 +5,10 @@
  * of their arrival and never two at a time, in all instances together; one that fails `attempts` times is parked for a human and
  * its lane goes on. A handler may run twice (its process died): what must not happen twice goes through `once`.
  */
-import { checkName, decodeJson, durationMs, encodeJson, HoldfastError, messageOf, withContext, type Duration, type Json } from '../../core/index.ts'
+import { checkName, decodeJson, durationMs, HoldfastError, messageOf, sizeBytes, withContext, type Duration, type Json, type Size } from '../../core/index.ts'
 import { bodyFor } from '../../store/index.ts'
 import { retryAfterOf, sqlState } from '../failure.ts'
+import { encodeWithin } from '../encode-within.ts'
 import { checkKey } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
@@ -27,9 +28,11 @@ export interface InboxOptions {
   readonly lease?: Duration
   /** How long duplicates of what is done are recognised. At least `'48h'` (Telegram redelivers for 24 h), which is the default. */
   readonly keepFor?: Duration
+  /** Longest payload, as JSON text in UTF-8. Default `'1mb'`: a webhook's body and no upload. */
+  readonly payloadMax?: Size
 }
 
-export const INBOX_DEFAULTS: Required<InboxOptions> = Object.freeze({ attempts: 5, backoff: '1s', backoffMax: '60s', lease: '30s', keepFor: '48h' })
+export const INBOX_DEFAULTS: Required<InboxOptions> = Object.freeze({ attempts: 5, backoff: '1s', backoffMax: '60s', lease: '30s', keepFor: '48h', payloadMax: '1mb' })
 
 export interface InboxMessage {
   /** Where it came from: `telegram`, `crypto-pay`. Handlers are by source. */
@@ -78,7 +81,7 @@ export interface Inbox<Tx> {
   /**
    * Keeps the message; acknowledge it to the sender only after this resolved. With `tx` it is kept when that transaction commits.
    * Emits inbox.received, inbox.duplicate.
-   * @throws HF_INPUT_INVALID, HF_RESULT_NOT_JSON, HF_NOT_STARTED, HF_STORE_UNAVAILABLE (answer 503 and let the sender send again)
+   * @throws HF_INPUT_INVALID (a key, a payload that is too large), HF_RESULT_NOT_JSON, HF_NOT_STARTED, HF_STORE_UNAVAILABLE (answer 503 and let the sender send again)
    */
   claim(message: InboxMessage, options?: { readonly tx?: Tx }): Promise<'new' | 'duplicate'>
   /**
@@ -113,6 +116,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
   const backoffMaxMs = durationMs(options.backoffMax ?? INBOX_DEFAULTS.backoffMax, 'inbox: backoffMax', { min: backoffMs })
   const leaseMs = durationMs(options.lease ?? INBOX_DEFAULTS.lease, 'inbox: lease', { min: 1_000 })
   const keepForMs = durationMs(options.keepFor ?? INBOX_DEFAULTS.keepFor, 'inbox: keepFor', { min: KEEP_MIN_MS })
+  const payloadBytesMax = sizeBytes(options.payloadMax ?? INBOX_DEFAULTS.payloadMax, 'inbox: payloadMax')
   const pumps = new Map<string, Pump<Taken>>()
 
   async function claim(message: InboxMessage, { tx }: { readonly tx?: Tx } = {}): Promise<'new' | 'duplicate'> {
@@ -120,7 +124,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
     checkName('inbox source', source)
     const row = {
       source, id: checkKey('inbox: id', id), lane: checkKey('inbox: lane', message.lane),
-      priority: message.priority ?? PRIORITY_DEFAULT, payload: encodeJson(message.payload, `inbox ${source}: payload`),
+      priority: message.priority ?? PRIORITY_DEFAULT, payload: encodeWithin(message.payload, `inbox ${source}: payload`, payloadBytesMax),
     }
     const isNew = tx === undefined
       ? await rerunUnknownCommit(() => kit.database().transaction('inbox.claim', inner => port().claim(inner, row)))

@@ -1,5 +1,6 @@
 /** The inbox in the memory dialect: the same operations over one table; transactions are serial, so nothing races. */
 import type { MemoryTable, MemoryTx } from '../../store/index.ts'
+import { countByName } from '../count-by-name.ts'
 import type { InboxPort, ParkedRow } from './port.ts'
 
 interface Row {
@@ -89,6 +90,9 @@ export const inboxMemory: InboxPort<MemoryTx> = {
   },
   async parked(tx, limit) {
     return rows(tx).filter(row => row.state === 'parked').sort((a, b) => a.wakeAt - b.wakeAt).slice(0, limit).map(parkedOf)
+  },
+  async backlog(tx, max) {
+    return countByName(rows(tx).filter(row => row.state === 'queued' || row.state === 'working').slice(0, max).map(row => [row.source, tx.now() - row.receivedAt]))
   },
   async settleByHand(tx, source, id, as, reason, keepForMs) {
     return change(tx, source, id, row => row.state === 'parked', { state: as, reason, attempts: 0, wakeAt: tx.now(), seq: tx.sequence('inbox'), expiresAt: as === 'discarded' ? tx.now() + keepForMs : null })

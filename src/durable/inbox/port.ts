@@ -37,6 +37,8 @@ export interface InboxPort<Tx> {
   /** Queued again after `retryInMs`, or parked when that is undefined. */
   fail(tx: Tx, source: string, id: string, fence: number, reason: string, retryInMs: number | undefined): Promise<boolean>
   parked(tx: Tx, limit: number): Promise<readonly ParkedRow[]>
+  /** What is not done, by source, of at most `max` rows. */
+  backlog(tx: Tx, max: number): Promise<readonly { readonly name: string; readonly waiting: number; readonly oldestMs: number }[]>
   /** A parked row goes to the end of its lane with fresh attempts, or is closed. */
   settleByHand(tx: Tx, source: string, id: string, as: 'queued' | 'discarded', reason: string, keepForMs: number): Promise<boolean>
   prune(tx: Tx, limit: number): Promise<number>

@@ -8,7 +8,7 @@
 import type { SqlTx } from '../../store/index.ts'
 import type { InboxPort, InboxRow, ParkedRow } from './port.ts'
 
-export const inboxSql: InboxPort<SqlTx> = { claim, next, parkExhausted, renew, done, fail, parked, settleByHand, prune }
+export const inboxSql: InboxPort<SqlTx> = { claim, next, parkExhausted, renew, done, fail, parked, backlog, settleByHand, prune }
 
 /** Primary key (source, id). Of two callers the second waits for the first to commit and inserts nothing. */
 async function claim(tx: SqlTx, row: { readonly source: string; readonly id: string; readonly lane: string; readonly priority: number; readonly payload: string }): Promise<boolean> {
@@ -83,6 +83,14 @@ async function fail(tx: SqlTx, source: string, id: string, fence: number, reason
 /** Index inbox_parked. */
 async function parked(tx: SqlTx, limit: number): Promise<readonly ParkedRow[]> {
   return (await tx.query<Parked>(`SELECT ${PARKED} FROM holdfast.inbox_row WHERE state = 'parked' ORDER BY wake_at LIMIT $1`, [limit])).map(parkedOf)
+}
+
+/** Index inbox_open. */
+async function backlog(tx: SqlTx, max: number): Promise<readonly { readonly name: string; readonly waiting: number; readonly oldestMs: number }[]> {
+  return tx.query(`
+    SELECT source AS name, count(*)::int AS waiting, (greatest(0, extract(epoch FROM clock_timestamp() - min(received_at)) * 1000))::float8 AS "oldestMs"
+      FROM (SELECT source, received_at FROM holdfast.inbox_row WHERE state IN ('queued', 'working') LIMIT $1) waiting
+     GROUP BY source ORDER BY source`, [max])
 }
 
 /** A new seq: it must not come before a row of its lane that is at work. */

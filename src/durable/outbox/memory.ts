@@ -1,5 +1,6 @@
 /** The outbox in the memory dialect: the same operations over a few tables; transactions are serial, so nothing races. */
 import type { MemoryTable, MemoryTx } from '../../store/index.ts'
+import { countByName } from '../count-by-name.ts'
 import { ALL_LANES, type OutboxPort, type OutboxRow, type OutboxState } from './port.ts'
 
 interface Message {
@@ -15,6 +16,7 @@ interface Message {
   readonly wakeAt: number
   readonly sendBefore: number | null
   readonly reason: string | null
+  readonly createdAt: number
   readonly updatedAt: number
   readonly expiresAt: number | null
 }
@@ -58,7 +60,7 @@ function bySeq(tx: MemoryTx, lane: string, seq: number): Message | undefined {
   return all(tx).find(message => message.lane === lane && message.seq === seq)
 }
 
-function rowOf({ wakeAt, sendBefore, updatedAt, expiresAt: _expiresAt, ...message }: Message, now: number): OutboxRow {
+function rowOf({ wakeAt, sendBefore, createdAt: _createdAt, updatedAt, expiresAt: _expiresAt, ...message }: Message, now: number): OutboxRow {
   return { ...message, due: wakeAt <= now, late: sendBefore !== null && sendBefore <= now, sinceMs: updatedAt }
 }
 
@@ -74,7 +76,7 @@ export const outboxMemory: OutboxPort<MemoryTx> = {
     const now = tx.now()
     messages(tx).set(onceKey, {
       lane, seq: tx.sequence(`outbox ${lane}`), topic, onceKey, payload, state: 'queued', attempts: 0, fence: 0, holdsLane: false, wakeAt: now,
-      sendBefore: sendWithinMs === undefined ? null : now + sendWithinMs, reason: null, updatedAt: now, expiresAt: null,
+      sendBefore: sendWithinMs === undefined ? null : now + sendWithinMs, reason: null, createdAt: now, updatedAt: now, expiresAt: null,
     })
     return true
   },
@@ -132,6 +134,9 @@ export const outboxMemory: OutboxPort<MemoryTx> = {
   },
   async stuck(tx, limit) {
     return all(tx).filter(message => message.state === 'dead' || message.state === 'unknown').sort((a, b) => a.updatedAt - b.updatedAt).slice(0, limit).map(message => rowOf(message, tx.now()))
+  },
+  async backlog(tx, max) {
+    return countByName(all(tx).filter(message => message.state === 'queued' || message.state === 'sending').slice(0, max).map(message => [message.topic, tx.now() - message.createdAt]))
   },
   async settleByHand(tx, onceKey, as, reason, keepForMs) {
     const message = messages(tx).get(onceKey)

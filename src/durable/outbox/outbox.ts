@@ -6,8 +6,9 @@
  * `unknown` and is never sent again by itself (at most once), unless its topic is repeatable.
  * Not here: how to send (the topic's `send`), which errors mean what beyond the defaults (../failure.ts).
  */
-import { checkName, decodeJson, durationMs, encodeJson, HoldfastError, Registry, withContext, type Json } from '../../core/index.ts'
+import { checkName, decodeJson, durationMs, HoldfastError, Registry, sizeBytes, withContext, type Json } from '../../core/index.ts'
 import { bodyFor } from '../../store/index.ts'
+import { encodeWithin } from '../encode-within.ts'
 import { checkKey, sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
@@ -46,6 +47,7 @@ interface Turn {
 export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<Tx> {
   const leaseMs = durationMs(options.lease ?? OUTBOX_DEFAULTS.lease, 'outbox: lease', { min: 1_000 })
   const keepForMs = durationMs(options.keepFor ?? OUTBOX_DEFAULTS.keepFor, 'outbox: keepFor', { min: 3_600_000 })
+  const payloadBytesMax = sizeBytes(options.payloadMax ?? OUTBOX_DEFAULTS.payloadMax, 'outbox: payloadMax')
   const concurrency = options.lanes ?? OUTBOX_DEFAULTS.lanes
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 100) throw new HoldfastError('HF_OPTION_INVALID', { message: `outbox: lanes: expected a whole number from 1 to 100, got ${String(concurrency)}` })
   const topics = new Registry<Topic>('outbox topic')
@@ -64,7 +66,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
     const lane = checkKey('outbox: lane', envelope.lane)
     if (lane === ALL_LANES) throw new HoldfastError('HF_INPUT_INVALID', { message: 'outbox: no lane may be called *', context: { topic } })
     return port().enqueue(tx, {
-      lane, topic, onceKey: checkKey('outbox: onceKey', envelope.onceKey), payload: encodeJson(envelope.payload, `outbox ${topic}: payload`),
+      lane, topic, onceKey: checkKey('outbox: onceKey', envelope.onceKey), payload: encodeWithin(envelope.payload, `outbox ${topic}: payload`, payloadBytesMax),
       sendWithinMs: envelope.sendWithin === undefined ? undefined : durationMs(envelope.sendWithin, `outbox ${topic}: sendWithin`),
     })
   }

@@ -68,6 +68,8 @@ export interface OutboxPort<Tx> {
   abandoned(tx: Tx, limit: number): Promise<readonly OutboxRow[]>
   /** `dead` and `unknown`, oldest first. */
   stuck(tx: Tx, limit: number): Promise<readonly OutboxRow[]>
+  /** What is not done, by topic, of at most `max` rows. */
+  backlog(tx: Tx, max: number): Promise<readonly { readonly name: string; readonly waiting: number; readonly oldestMs: number }[]>
   /** `dead` or `unknown` becomes `queued` at its place in the lane, or `discarded`. */
   settleByHand(tx: Tx, onceKey: string, as: 'queued' | 'discarded', reason: string, keepForMs: number): Promise<boolean>
   prune(tx: Tx, limit: number): Promise<number>

@@ -9,7 +9,7 @@ import type { SqlTx } from '../../store/index.ts'
 import { ALL_LANES, type NewMessage, type OutboxPort, type OutboxRow, type OutboxState, type Settlement } from './port.ts'
 
 export const outboxSql: OutboxPort<SqlTx> = {
-  enqueue, dueLanes, takeLane, renewLane, releaseLane, head, isPaused, markSending, settle, pause, abandoned, stuck, settleByHand, prune,
+  enqueue, dueLanes, takeLane, renewLane, releaseLane, head, isPaused, markSending, settle, pause, abandoned, stuck, backlog, settleByHand, prune,
 }
 
 interface Row {
@@ -143,6 +143,14 @@ async function abandoned(tx: SqlTx, limit: number): Promise<readonly OutboxRow[]
 /** Index outbox_stuck. */
 async function stuck(tx: SqlTx, limit: number): Promise<readonly OutboxRow[]> {
   return (await tx.query<Row>(`SELECT ${COLUMNS} FROM holdfast.outbox_message m WHERE m.state IN ('dead', 'unknown') ORDER BY m.updated_at LIMIT $1`, [limit])).map(rowOf)
+}
+
+/** Index outbox_open. */
+async function backlog(tx: SqlTx, max: number): Promise<readonly { readonly name: string; readonly waiting: number; readonly oldestMs: number }[]> {
+  return tx.query(`
+    SELECT topic AS name, count(*)::int AS waiting, (greatest(0, extract(epoch FROM clock_timestamp() - min(created_at)) * 1000))::float8 AS "oldestMs"
+      FROM (SELECT m.topic, m.created_at FROM holdfast.outbox_message m WHERE m.state IN ('queued', 'sending') LIMIT $1) waiting
+     GROUP BY topic ORDER BY topic`, [max])
 }
 
 async function settleByHand(tx: SqlTx, onceKey: string, as: 'queued' | 'discarded', reason: string, keepForMs: number): Promise<boolean> {

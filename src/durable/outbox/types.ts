@@ -1,13 +1,15 @@
 /**
  * The public face of the outbox, and its defaults.
  */
-import type { Duration, Json } from '../../core/index.ts'
+import type { Duration, Json, Size } from '../../core/index.ts'
 
 export interface OutboxOptions {
   /** How long a lane stays taken when its sender died. `'1s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
   readonly lease?: Duration
   /** How long the once-key of a message that was sent is remembered. Default `'7d'`, at least `'1h'`. Dead and unknown ones stay until a human settles them. */
   readonly keepFor?: Duration
+  /** Longest payload, as JSON text in UTF-8. Default `'256kb'`: references to media, not media. */
+  readonly payloadMax?: Size
   /** Lanes at work at a time in this process, 1 to 100. Default 8. */
   readonly lanes?: number
   /** How often is looked for due messages. Default `'500ms'`. */
@@ -16,7 +18,7 @@ export interface OutboxOptions {
   readonly drainFor?: Duration
 }
 
-export const OUTBOX_DEFAULTS: Required<OutboxOptions> = Object.freeze({ lease: '30s', keepFor: '7d', lanes: 8, poll: '500ms', drainFor: '10s' })
+export const OUTBOX_DEFAULTS: Required<OutboxOptions> = Object.freeze({ lease: '30s', keepFor: '7d', payloadMax: '256kb', lanes: 8, poll: '500ms', drainFor: '10s' })
 
 export interface Envelope {
   /** Messages of one lane are sent one after another, in the order of their commits: `chat:42`. Not `*`. */
@@ -87,7 +89,7 @@ export interface Outbox<Tx> {
   /**
    * Keeps a message in the caller's transaction; it is sent after that commits. False when the once-key is known.
    * Make it the last write: the lane is locked until the transaction ends.
-   * @throws HF_UNKNOWN_NAME, HF_INPUT_INVALID, HF_RESULT_NOT_JSON
+   * @throws HF_UNKNOWN_NAME, HF_INPUT_INVALID (a key, the lane, a payload that is too large), HF_RESULT_NOT_JSON
    */
   enqueue(tx: Tx, envelope: Envelope): Promise<boolean>
   /** Something was committed: look at once instead of at the next poll. */

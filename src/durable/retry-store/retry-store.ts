@@ -5,8 +5,9 @@
  * one stored; an owner has at most `perOwnerMax` of them, each bounded in size.
  * Not here: that a double tap on Retry acts once. That is what `once` is for.
  */
-import { checkInput, checkName, decodeJson, durationMs, encodeJson, HoldfastError, isHoldfastError, sizeBytes, type Duration, type Schema, type Size } from '../../core/index.ts'
+import { checkInput, checkName, decodeJson, durationMs, HoldfastError, isHoldfastError, sizeBytes, type Duration, type Schema, type Size } from '../../core/index.ts'
 import { bodyFor } from '../../store/index.ts'
+import { encodeWithin } from '../encode-within.ts'
 import { checkKey } from '../fingerprint.ts'
 import type { DurableKit } from '../kit.ts'
 import { retryStoreMemory } from './memory.ts'
@@ -79,9 +80,7 @@ export function retryStore<In, I, Tx>(name: string, options: RetryStoreOptions<I
     kind: 'retry-store',
     name,
     async store(owner, slot, input, { tx } = {}) {
-      const text = encodeJson(input, `${where}: input`)
-      const bytes = Buffer.byteLength(text)
-      if (bytes > bytesMax) throw new HoldfastError('HF_INPUT_INVALID', { message: `${where}: expected an input of at most ${String(bytesMax)} bytes, got ${String(bytes)}`, context: { retryStore: name } })
+      const text = encodeWithin(input, `${where}: input`, bytesMax)
       await checkInput(options.input, decodeJson<unknown>(text), where)
       const entry = { store: name, owner: checkKey(`${where}: owner`, owner), slot: checkKey(`${where}: slot`, slot), input: text, keepForMs }
       await within('retry-store.put', tx, async inner => {
