@@ -1,0 +1,27 @@
+/**
+ * The killed process as one file of JavaScript, made from the sources of this moment: it starts in a fifth of the time that
+ * loading them one by one takes, and each kill is a start.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { build } from 'vite'
+
+const ROOT = resolve(import.meta.dirname, '../../..')
+
+export interface Bundle {
+  readonly script: string
+  remove(): void
+}
+
+export async function bundleProcess(): Promise<Bundle> {
+  // Inside of the checkout, where packages are found.
+  const cache = join(ROOT, 'node_modules/.cache')
+  mkdirSync(cache, { recursive: true })
+  const dir = mkdtempSync(join(cache, 'holdfast-kill-'))
+  await build({
+    root: ROOT, configFile: false, logLevel: 'error',
+    ssr: { target: 'node' },
+    build: { ssr: join(import.meta.dirname, 'process.ts'), outDir: dir, target: 'node20', minify: false, rollupOptions: { output: { entryFileNames: 'process.mjs', format: 'es' } } },
+  })
+  return { script: join(dir, 'process.mjs'), remove: () => { rmSync(dir, { recursive: true, force: true }) } }
+}
