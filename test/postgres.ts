@@ -35,10 +35,11 @@ export interface OwnTestPostgres extends TestPostgres {
   remove(): void
 }
 
-export function testPostgres(options: { readonly own: true }): Promise<OwnTestPostgres>
+/** `flushes`: every commit is flushed to the disk, as a server does that nobody has told otherwise; for benches. */
+export function testPostgres(options: { readonly own: true; readonly flushes?: boolean }): Promise<OwnTestPostgres>
 export function testPostgres(options?: { readonly own?: false }): Promise<TestPostgres>
-export async function testPostgres(options: { readonly own?: boolean } = {}): Promise<TestPostgres | OwnTestPostgres> {
-  if (options.own === true) return ownServer()
+export async function testPostgres(options: { readonly own?: boolean; readonly flushes?: boolean } = {}): Promise<TestPostgres | OwnTestPostgres> {
+  if (options.own === true) return ownServer(options.flushes ?? false)
   const given = process.env['DATABASE_URL']
   const base = given === undefined || given === '' ? await sharedServer() : given
   return { url: () => freshDatabase(base) }
@@ -62,17 +63,17 @@ export function endRun(dir: string): void {
   rmSync(dir, { recursive: true, force: true })
 }
 
-async function ownServer(): Promise<OwnTestPostgres> {
+async function ownServer(flushes: boolean): Promise<OwnTestPostgres> {
   const dir = join(runDir(), `server-${randomBytes(6).toString('hex')}`)
-  let base = await startServer(dir, await freePort())
+  let base = await startServer(dir, await freePort(), flushes)
   const port = Number(new URL(base).port)
   return {
     url: () => freshDatabase(base),
-    start: async () => { base = await startServer(dir, port) },
+    start: async () => { base = await startServer(dir, port, flushes) },
     stop: async (mode = 'fast') => { stopServer(dir, mode) },
     restart: async (mode = 'fast') => {
       stopServer(dir, mode)
-      base = await startServer(dir, port)
+      base = await startServer(dir, port, flushes)
     },
     remove: () => {
       stopServer(dir, 'immediate')
@@ -97,7 +98,7 @@ async function sharedServer(): Promise<string> {
       continue
     }
     try {
-      const url = await startServer(join(dir, 'server'), await freePort())
+      const url = await startServer(join(dir, 'server'), await freePort(), false)
       writeFileSync(`${urlFile}.part`, url, { mode: 0o600 })
       renameSync(`${urlFile}.part`, urlFile)
       return url
@@ -172,7 +173,7 @@ interface User {
   readonly gid?: number
 }
 
-async function startServer(dir: string, port: number): Promise<string> {
+async function startServer(dir: string, port: number, flushes: boolean): Promise<string> {
   const bin = binaries()
   const user = serverUser()
   const data = join(dir, 'data')
@@ -186,7 +187,7 @@ async function startServer(dir: string, port: number): Promise<string> {
   const settings = [
     `-p ${String(port)}`, '-c listen_addresses=127.0.0.1', `-c unix_socket_directories=''`, '-c max_connections=200', '-c shared_buffers=64MB',
     // A test run needs no protection against power loss; a crash of the server alone loses nothing without it.
-    '-c fsync=off', '-c max_prepared_transactions=0',
+    `-c fsync=${flushes ? 'on' : 'off'}`, '-c max_prepared_transactions=0',
   ]
   run(join(bin, 'pg_ctl'), ['start', '-w', '-t', '30', '-D', data, '-l', join(dir, 'log'), '-o', settings.join(' ')], user)
   return `postgres://postgres:${password}@127.0.0.1:${String(port)}/postgres`

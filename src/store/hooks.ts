@@ -7,6 +7,7 @@
  */
 import { HoldfastError, isHoldfastError, messageOf } from '../core/index.ts'
 import { Availability } from './availability.ts'
+import { withoutLast } from './last.ts'
 import type { Database, OpenOptions, Store, TransactionOptions } from './port.ts'
 
 type Hook = (name: string) => void | Promise<void>
@@ -53,8 +54,10 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
     async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, transactionOptions?: TransactionOptions): Promise<T> {
       await run(hooks.before, name, 'HF_STORE_UNAVAILABLE')
       const value = await database.transaction(name, async tx => {
-        const result = await work(tx)
-        await hooks.beforeCommit?.(name)
+        if (hooks.beforeCommit === undefined) return work(tx)
+        // It may still say no, so the COMMIT must not be on its way by then.
+        const result = await work(withoutLast(tx))
+        await hooks.beforeCommit(name)
         return result
       }, transactionOptions)
       await run(hooks.after === undefined ? undefined : () => hooks.after?.(name, value), name, 'HF_STORE_UNKNOWN_COMMIT')

@@ -14,6 +14,8 @@ export interface Session<Tx> {
   readonly tx: Tx
   /** Rejects when the transaction was ended by force (its time is over, its connection is gone) while `work` still runs. */
   readonly cut?: Promise<never>
+  /** COMMIT was sent together with the last statement (./last.ts): whatever `work` comes to now, nothing is taken back. */
+  readonly committing?: boolean
   /** Resolves when it is committed. @throws HF_STORE_UNKNOWN_COMMIT, HF_STORE_CONFLICT, HF_QUERY_FAILED, HF_STORE_UNAVAILABLE */
   commit(): Promise<void>
   /** Never rejects: where the connection is gone, the database rolls back by itself. */
@@ -123,7 +125,7 @@ class DriverDatabase<Tx> implements Database<Tx> {
     try {
       const working = withContext({ transaction: name, transactionOwner: token }, () => work(session.tx))
       value = await (session.cut === undefined ? working : Promise.race([working, session.cut]))
-      refuseAborted(name, options.signal)
+      if (session.committing !== true) refuseAborted(name, options.signal)
     } catch (error) {
       await session.rollback()
       throw error

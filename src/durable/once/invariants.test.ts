@@ -158,7 +158,7 @@ describe('waits are bounded, on a real server', () => {
     let answered = false
     const unbounded = world.database.transaction('test.unbounded', async tx => {
       await (tx as SqlTx).query('SET LOCAL lock_timeout = 0')
-      return onceSql.begin(tx as SqlTx, { name: 'slow', key: 'slow', fingerprint: 'f' })
+      return onceSql.begin(tx as SqlTx, { name: 'slow', key: 'slow', fingerprint: 'f', keepForMs: 60_000 })
     }).finally(() => { answered = true })
     expect(await slow(order)).toEqual({ outcome: 'in-progress', retryAfterMs: 1_000 })
     expect(answered).toBe(false)

@@ -44,14 +44,15 @@ function change(tx: MemoryTx, name: string, key: string, when: (row: Row) => boo
 }
 
 export const onceMemory: OncePort<MemoryTx> = {
-  async begin(tx, { name, key, fingerprint }) {
+  async begin(tx, { name, key, fingerprint, keepForMs }) {
     const row = table(tx).get(id(name, key))
     if (row !== undefined && row.state !== 'released') return false
     table(tx).set(id(name, key), fresh(tx, { name, key, fingerprint, input: '', owner: null, fence: (row?.fence ?? 0) + 1, leaseUntil: null, attempts: 0 }))
+    change(tx, name, key, () => true, () => ({ state: 'done', expiresAt: tx.now() + keepForMs }))
     return true
   },
-  async finish(tx, name, key, result, keepForMs) {
-    change(tx, name, key, () => true, () => ({ state: 'done', result, leaseUntil: null, expiresAt: tx.now() + keepForMs }))
+  async finish(tx, name, key, result) {
+    change(tx, name, key, () => true, () => ({ result }))
   },
   async claim(tx, { name, key, fingerprint, input, owner, leaseMs }) {
     const row = table(tx).get(id(name, key))

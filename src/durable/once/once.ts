@@ -7,6 +7,7 @@
  * Not here: several steps (../saga), messages (../outbox).
  */
 import { checkInput, checkName, decodeJson, durationMs, encodeJson, HoldfastError, type Json, type Schema } from '../../core/index.ts'
+import { last } from '../../store/index.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf, fingerprintOfJson } from '../fingerprint.ts'
 import type { DurableKit } from '../kit.ts'
@@ -47,7 +48,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const database = kit.database()
     let written: Written
     try {
-      written = await rerunUnknownCommit(() => database.transaction('once.write', tx => claimAndWrite(prepared, local, tx, signal, begin => begin(), true), { signal }))
+      written = await rerunUnknownCommit(() => database.transaction('once.write', tx => claimAndWrite(prepared, local, tx, signal, begin => begin(), last), { signal }))
     } catch (error) {
       if (error instanceof Busy) return inProgress()
       throw error
@@ -59,7 +60,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const database = kit.database()
     let written: Written
     try {
-      written = await inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin), false))
+      written = await inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin), same => same))
     } catch (error) {
       if (error instanceof Busy) return inProgress()
       throw error
@@ -67,19 +68,24 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     return answer(prepared, written, false)
   }
 
-  /** `last`: the transaction ends with it. `bound` bounds how long `begin` waits for a duplicate: the store does so for its own transactions, a user's may be unbounded. */
-  async function claimAndWrite(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal, bound: (begin: () => Promise<boolean>) => Promise<boolean>, last: boolean): Promise<Written> {
+  /**
+   * `bound` bounds how long `begin` waits for a duplicate: the store does so for its own transactions, a user's may be unbounded.
+   * `ending` is `last` where the transaction is ours to end.
+   */
+  async function claimAndWrite(
+    prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal, bound: (begin: () => Promise<boolean>) => Promise<boolean>, ending: (tx: Tx) => Tx,
+  ): Promise<Written> {
     const port = oncePort<Tx>(kit.database())
     const { key, fingerprint } = prepared
     let mine: boolean
     try {
-      mine = await bound(() => port.begin(tx, { name, key, fingerprint }))
+      mine = await bound(() => port.begin(tx, { name, key, fingerprint, keepForMs }))
     } catch (error) {
       throw isLockTimeout(error) ? new Busy() : error
     }
     if (!mine) return { record: await port.read(tx, name, key) }
     const result = encodeJson(await local.write(prepared.decoded, { tx, signal }), `once ${name}: result`)
-    await port.finish(tx, name, key, result, keepForMs, last)
+    await port.finish(ending(tx), name, key, result)
     return { result }
   }
 

@@ -21,6 +21,8 @@ export function inProgress(): { readonly outcome: 'in-progress'; readonly retryA
  */
 export function outcomeOf<R>(name: string, prepared: Pick<Prepared<unknown>, 'key' | 'fingerprint'>, record: OnceRecord, kit: Pick<DurableKit<unknown>, 'events'>): OnceOutcome<R> {
   refuseOtherInput(name, prepared, record)
+  // Without a result it is being written in this very transaction: `write` asked for its own key.
+  if (record.state === 'done' && record.result === null) return inProgress()
   if (record.state === 'done') {
     kit.events.emit('once.replayed', { once: name, key: prepared.key })
     return { outcome: 'replayed', value: decodeJson<R>(record.result ?? 'null') }

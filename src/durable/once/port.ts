@@ -30,6 +30,13 @@ export interface OnceRecord {
   readonly sinceMs: number
 }
 
+export interface LocalClaim {
+  readonly name: string
+  readonly key: string
+  readonly fingerprint: string
+  readonly keepForMs: number
+}
+
 export interface OnceClaim {
   readonly name: string
   readonly key: string
@@ -41,9 +48,9 @@ export interface OnceClaim {
 
 export interface OncePort<Tx> {
   /** Local effect: true when the key is now this transaction's. A concurrent duplicate waits for the first to end (bounded: sqlstate 55P03). */
-  begin(tx: Tx, claim: { readonly name: string; readonly key: string; readonly fingerprint: string }): Promise<boolean>
-  /** Local effect: stores the result in the transaction that began it. `last`: nothing follows in it but its commit. */
-  finish(tx: Tx, name: string, key: string, result: string, keepForMs: number, last: boolean): Promise<void>
+  begin(tx: Tx, claim: LocalClaim): Promise<boolean>
+  /** Local effect: stores the result in the transaction that began it. One statement. */
+  finish(tx: Tx, name: string, key: string, result: string): Promise<void>
   /** Outside effect: the fence when the key is new, was released, or is already this owner's; else undefined. */
   claim(tx: Tx, claim: OnceClaim): Promise<number | undefined>
   read(tx: Tx, name: string, key: string): Promise<OnceRecord | undefined>

@@ -3,8 +3,8 @@
  *
  * Input and result are text and not jsonb: a replayed answer is byte for byte the first one.
  */
-import { writeLast, type SqlTx } from '../../store/index.ts'
-import { SETTLE_ATTEMPTS_MAX, type OnceClaim, type OncePort, type OnceRecord, type OnceState } from './port.ts'
+import type { SqlTx } from '../../store/index.ts'
+import { SETTLE_ATTEMPTS_MAX, type LocalClaim, type OnceClaim, type OncePort, type OnceRecord, type OnceState } from './port.ts'
 
 export const onceSql: OncePort<SqlTx> = { begin, finish, claim, read, expire, takeOver, renew, complete, release, markUnknown, stuck, unknown, settleByHand, prune }
 
@@ -34,35 +34,36 @@ function recordOf(row: Row): OnceRecord & { readonly name: string } {
   return { name, key, state, fingerprint, input, result, owner, fence: Number(fence), live, leaseLeftMs: lease_left_ms, attempts, reason, sinceMs: since_ms }
 }
 
-/** True for a new key, and for one that was released. Nothing is locked or written where the key is taken, so that a replay costs no commit. */
-async function begin(tx: SqlTx, record: { readonly name: string; readonly key: string; readonly fingerprint: string }): Promise<boolean> {
+/**
+ * True for a new key, and for one that was released. Nothing is locked or written where the key is taken, so that a replay costs no commit.
+ * The row is `done` from the start and only its result is missing: nobody else sees it before `finish`, which then changes no
+ * indexed column (a HOT update) and rides with the COMMIT.
+ */
+async function begin(tx: SqlTx, record: LocalClaim): Promise<boolean> {
   return await insertLocal(tx, record) || await reopenLocal(tx, record)
 }
 
 /** A duplicate waits on the unique key until the first commits (then it inserts nothing) or rolls back (then it inserts), or fails with 55P03. */
-async function insertLocal(tx: SqlTx, { name, key, fingerprint }: { readonly name: string; readonly key: string; readonly fingerprint: string }): Promise<boolean> {
+async function insertLocal(tx: SqlTx, { name, key, fingerprint, keepForMs }: LocalClaim): Promise<boolean> {
   const rows = await tx.query(`
-    INSERT INTO holdfast.once_record (name, key, state, fingerprint, fence) VALUES ($1, $2, 'started', $3, 1)
-    ON CONFLICT (name, key) DO NOTHING RETURNING 1`, [name, key, fingerprint])
+    INSERT INTO holdfast.once_record (name, key, state, fingerprint, fence, expires_at)
+    VALUES ($1, $2, 'done', $3, 1, clock_timestamp() + $4::float8 * interval '1 millisecond')
+    ON CONFLICT (name, key) DO NOTHING RETURNING 1`, [name, key, fingerprint, keepForMs])
   return rows.length === 1
 }
 
 /** Of two callers the second waits for the row and fails the WHERE. */
-async function reopenLocal(tx: SqlTx, { name, key, fingerprint }: { readonly name: string; readonly key: string; readonly fingerprint: string }): Promise<boolean> {
+async function reopenLocal(tx: SqlTx, { name, key, fingerprint, keepForMs }: LocalClaim): Promise<boolean> {
   const rows = await tx.query(`
-    UPDATE holdfast.once_record SET state = 'started', fingerprint = $3, fence = fence + 1
-     WHERE name = $1 AND key = $2 AND state = 'released' RETURNING 1`, [name, key, fingerprint])
+    UPDATE holdfast.once_record
+       SET state = 'done', result = NULL, fingerprint = $3, fence = fence + 1, lease_until = NULL, expires_at = clock_timestamp() + $4::float8 * interval '1 millisecond'
+     WHERE name = $1 AND key = $2 AND state = 'released' RETURNING 1`, [name, key, fingerprint, keepForMs])
   return rows.length === 1
 }
 
-/** Same transaction as `begin`: nobody else sees the row before it is done. So nothing has to be looked at, and as the last statement it travels with COMMIT. */
-async function finish(tx: SqlTx, name: string, key: string, result: string, keepForMs: number, last: boolean): Promise<void> {
-  const sql = `
-    UPDATE holdfast.once_record
-       SET state = 'done', result = $3, lease_until = NULL, updated_at = clock_timestamp(), expires_at = clock_timestamp() + $4::float8 * interval '1 millisecond'
-     WHERE name = $1 AND key = $2`
-  if (last) await writeLast(tx, sql, [name, key, result, keepForMs])
-  else await tx.query(sql, [name, key, result, keepForMs])
+/** Same transaction as `begin`: nobody else sees the row before it is done. */
+async function finish(tx: SqlTx, name: string, key: string, result: string): Promise<void> {
+  await tx.query(`UPDATE holdfast.once_record SET result = $3, updated_at = clock_timestamp() WHERE name = $1 AND key = $2`, [name, key, result])
 }
 
 async function claim(tx: SqlTx, wanted: OnceClaim): Promise<number | undefined> {

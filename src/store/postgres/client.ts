@@ -33,6 +33,8 @@ export interface QueryResult {
 export class Client {
   /** When it was last given back, monotonic milliseconds. */
   idleSinceMs = 0
+  /** Resolves when the COMMIT that was sent before the connection was handed on is answered. */
+  settled: Promise<unknown> = Promise.resolve()
   /** Told once, when the connection is gone. */
   onLost: () => void = () => undefined
   readonly #sql: createSql.Sql

@@ -3,7 +3,8 @@
  *
  * Bounded on the server (lock, statement and idle timeouts, set with SET LOCAL and so safe behind a transaction pooler),
  * which holds even when this process is stopped; and here, which holds even when the server hangs.
- * BEGIN travels together with the first statement: one round trip less per transaction.
+ * BEGIN travels together with the first statement, a last statement (../last.ts) with its COMMIT, and while others wait for a
+ * connection, a COMMIT with the BEGIN of the next: a round trip costs more than a statement.
  */
 import { HoldfastError, messageOf, type Env } from '../../core/index.ts'
 import { isLostConnection, isRefusedForGood, storeFailure } from '../failure.ts'
@@ -70,6 +71,7 @@ export class PostgresDriver implements Driver<DriverTx> {
       const { client, begun } = await this.#begun(timeoutMs)
       return new PostgresSession({
         name, client, begun, timeoutMs, signal, env: this.#env, idleTimeoutMs: this.#options.idleInTransactionTimeoutMs,
+        awaited: () => this.#turns.waiting > 0,
         giveBack: () => { this.#giveBack(client) },
       })
     } catch (error) {

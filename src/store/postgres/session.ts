@@ -7,9 +7,9 @@
 import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
 import { isLostConnection, storeFailure } from '../failure.ts'
 import type { DriverTx } from '../driver-tx.ts'
+import { LAST_QUERY, type OffersLast } from '../last.ts'
 import type { Session } from '../transaction.ts'
 import type { Client } from './client.ts'
-import { withLiterals } from './literal.ts'
 
 interface SessionOptions {
   readonly name: string
@@ -20,6 +20,8 @@ interface SessionOptions {
   readonly idleTimeoutMs: number
   readonly signal: AbortSignal | undefined
   readonly env: Env
+  /** Does somebody wait for a connection? */
+  readonly awaited: () => boolean
   readonly giveBack: () => void
 }
 
@@ -27,7 +29,7 @@ interface SessionOptions {
 const ROLLBACK_MS = 1_000
 
 export class PostgresSession implements Session<DriverTx> {
-  readonly tx: DriverTx
+  readonly tx: DriverTx & OffersLast
   readonly cut: Promise<never>
   readonly #options: SessionOptions
   readonly #timer: Timer
@@ -38,9 +40,9 @@ export class PostgresSession implements Session<DriverTx> {
   #underWay = 0
   #idleSinceMs: number
   #released = false
+  /** Since the last statement was sent. */
+  #committing: Promise<void> | undefined
   #restore: () => void = () => undefined
-  /** Statements that travel with COMMIT. */
-  #last = ''
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -64,53 +66,35 @@ export class PostgresSession implements Session<DriverTx> {
     this.tx = {
       query: <Row>(sql: string, params?: readonly unknown[]) => this.#run(async () => (await client.query(sql, params)).rows as readonly Row[]),
       raw: (sql, params) => this.#run(() => client.raw(sql, params)),
-      beforeCommit: (sql, params) => { this.#last += `${withLiterals(sql, params)}; ` },
+      [LAST_QUERY]: (sql, params) => this.#queryLast(sql, params),
     }
   }
 
+  get committing(): boolean {
+    return this.#committing !== undefined
+  }
+
   async commit(): Promise<void> {
-    const { client, begun, name, env, timeoutMs } = this.#options
+    if (this.#committing !== undefined) return this.#committing
     if (this.#ended !== undefined) {
       const reason = this.#ended
       await this.rollback()
       throw reason
     }
-    this.#timer.cancel()
-    this.#ended = ended(name)
-    // The server may hang: then the answer is not waited for, and the outcome is unknown.
-    const timer = env.timer(timeoutMs, () => { client.destroy() }, { keepAlive: true })
-    try {
-      // Where BEGIN failed, COMMIT is never sent, and the connection is not trusted any more.
-      await begun.catch((error: unknown) => {
-        client.destroy()
-        throw isLostConnection(error) ? this.#lostError() : storeFailure(name, 'begin', error)
-      })
-      const { command } = await this.#commitWithLast()
-      if (command !== 'COMMIT') throw this.#failed ?? new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} was rolled back by the server although nothing failed here`, context: { transaction: name } })
-    } catch (error) {
-      throw storeFailure(name, 'commit', error)
-    } finally {
-      timer.cancel()
-      this.#release()
-    }
-  }
-
-  /** One message: where a statement in it fails, the server skips the rest of it, COMMIT included, and waits for our ROLLBACK. */
-  async #commitWithLast(): Promise<{ readonly command: string | undefined }> {
-    const { client } = this.#options
-    if (this.#last === '') return client.query('COMMIT')
-    try {
-      return await client.query(`${this.#last}COMMIT`)
-    } catch (error) {
-      if (!client.lost && !isLostConnection(error)) await client.query('ROLLBACK').catch(() => { client.destroy() })
-      throw error
-    }
+    this.#end()
+    return this.#commit()
   }
 
   async rollback(): Promise<void> {
-    const { client, name, env } = this.#options
-    this.#timer.cancel()
-    this.#ended ??= ended(name)
+    const { client, env } = this.#options
+    if (this.#committing !== undefined) {
+      // The statement that failed has taken the transaction back; nothing else can be said any more.
+      await this.#committing.catch(() => undefined)
+      return
+    }
+    this.#end()
+    // The COMMIT of the one before is on this connection too, and must be heard.
+    await client.settled
     // A statement that still runs would have to be waited for; the server rolls back when the connection is gone.
     if (this.#underWay > 0) client.destroy()
     const timer = env.timer(ROLLBACK_MS, () => { client.destroy() }, { keepAlive: true })
@@ -125,22 +109,99 @@ export class PostgresSession implements Session<DriverTx> {
     }
   }
 
+  /** Behind the `statement` that was sent just now, or else when BEGIN is known to have succeeded. */
+  async #commit(statement?: Promise<unknown>): Promise<void> {
+    const { client, name, env, timeoutMs } = this.#options
+    // The server may hang: then the answer is not waited for, and the outcome is unknown.
+    const timer = env.timer(timeoutMs, () => { client.destroy() }, { keepAlive: true })
+    try {
+      if (statement === undefined) await this.#begunWell()
+      const answer = client.query('COMMIT')
+      if (this.#options.awaited()) this.#handOn(answer)
+      const { command } = await answer
+      if (command === 'COMMIT') return
+      if (statement !== undefined && await statement.then(() => true, () => false)) throw this.#outlived()
+      throw this.#failed ?? new HoldfastError('HF_QUERY_FAILED', { message: `transaction ${name} was rolled back by the server although nothing failed here`, context: { transaction: name } })
+    } catch (error) {
+      throw storeFailure(name, 'commit', error)
+    } finally {
+      timer.cancel()
+      this.#release()
+    }
+  }
+
+  /** Where BEGIN failed, COMMIT is never sent, and the connection is not trusted any more. */
+  async #begunWell(): Promise<void> {
+    const { client, begun, name } = this.#options
+    try {
+      await begun
+    } catch (error) {
+      client.destroy()
+      throw isLostConnection(error) ? this.#lostError() : storeFailure(name, 'begin', error)
+    }
+  }
+
+  /** The driver prepares a statement anew that the server has forgotten, and repeats it: by then the transaction was over, and it ran by itself. */
+  #outlived(): HoldfastError {
+    const { client, name } = this.#options
+    client.destroy()
+    return new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: `transaction ${name}: its last statement was not prepared on the server any more; behind a pooler that does not keep prepared statements, set prepare: false`, context: { transaction: name } })
+  }
+
+  /** The next transaction's BEGIN goes behind our COMMIT, in the same turn: it would wait for the answer anyway. */
+  #handOn(answer: Promise<unknown>): void {
+    this.#options.client.settled = answer.then(() => undefined, () => undefined)
+    this.#release()
+  }
+
+  async #queryLast<Row>(sql: string, params?: readonly unknown[]): Promise<readonly Row[]> {
+    const { client, name } = this.#options
+    this.#refuseEnded()
+    if (client.lost) throw this.#lostError()
+    this.#end()
+    const answer = client.query(sql, params)
+    this.#committing = this.#commit(answer)
+    // Heard by `commit` or `rollback`.
+    this.#committing.catch(() => undefined)
+    try {
+      return (await answer).rows as readonly Row[]
+    } catch (error) {
+      throw this.#firstFailure(storeFailure(name, client.lost || isLostConnection(error) ? 'commit' : 'query', error))
+    }
+  }
+
   async #run<T>(send: () => Promise<T>): Promise<T> {
-    const { client, name, env, signal } = this.#options
-    if (this.#ended !== undefined) throw this.#ended
-    if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
+    const { client, name, env } = this.#options
+    this.#refuseEnded()
     this.#underWay++
     try {
       return await send()
     } catch (error) {
       const failure = client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
-      // After the first failure the server answers every statement with 25P02: the first is the reason.
-      if (failure.context['sqlstate'] !== '25P02') this.#failed = failure
-      throw failure.context['sqlstate'] === '25P02' && this.#failed !== undefined ? this.#failed : failure
+      throw this.#firstFailure(failure)
     } finally {
       this.#underWay--
       this.#idleSinceMs = env.monotonic()
     }
+  }
+
+  /** After the first failure the server answers every statement with 25P02: the first is the reason. */
+  #firstFailure(failure: HoldfastError): HoldfastError {
+    if (failure.context['sqlstate'] === '25P02') return this.#failed ?? failure
+    this.#failed = failure
+    return failure
+  }
+
+  #refuseEnded(): void {
+    const { name, signal } = this.#options
+    if (this.#ended !== undefined) throw this.#ended
+    if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
+  }
+
+  /** No further statement is taken. */
+  #end(): void {
+    this.#timer.cancel()
+    this.#ended ??= ended(this.#options.name)
   }
 
   /** The server ends a session that idles in a transaction; the driver does not pass on why. */
