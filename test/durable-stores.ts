@@ -47,7 +47,7 @@ const TIMES: Readonly<Record<string, readonly string[]>> = {
   outbox_message: ['wake_at', 'send_before', 'created_at', 'updated_at', 'expires_at'],
   outbox_sender: ['lease_until', 'paused_until'],
   retry_entry: ['stored_at', 'expires_at'],
-  saga_run: ['lease_until', 'wake_at', 'started_at', 'updated_at', 'expires_at'],
+  saga_run: ['lease_until', 'wake_at', 'started_at', 'updated_at', 'expires_at', 'deadline_at', 'ask_until'],
 }
 
 /** Everything that a world may have left in an SQL database. Steps go with their runs. */

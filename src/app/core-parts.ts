@@ -2,7 +2,7 @@
  * The rooms of one service, wired to one event spine: what every Holdfast has, with a store or without.
  */
 import { type Duration, durationMs, type Env, EventBus, type Kit, realEnv, Registry } from '../core/index.ts'
-import { type Audit, auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk } from '../control/index.ts'
+import { type Audit, auditLog, commands, type CommandBus, flagBoard, type FlagBoard, type Flags, type FlagOptions, storedOverrides, ticketDesk, type TicketDesk } from '../control/index.ts'
 import { type DurableKit, lease } from '../durable/index.ts'
 import { type Dependency, dependency, type DependencyOptions, type FaultOptions, type FaultPlan, faults } from '../guard/index.ts'
 import { createHealth, type Health } from '../health/index.ts'
@@ -36,6 +36,7 @@ export class CoreParts<Tx> {
   readonly breakerFile: BreakerFile | undefined
   readonly items: ItemLedger | undefined
   readonly audit: Audit<Tx> | undefined
+  readonly tickets: TicketDesk<Tx> | undefined
   readonly runbooks: Runbooks
   readonly log: Logger
   readonly redact: Redactor
@@ -66,6 +67,7 @@ export class CoreParts<Tx> {
 
     this.health = createHealth(this.kit)
     this.audit = this.durable === undefined ? undefined : auditLog(this.durable)
+    this.tickets = this.durable === undefined || this.audit === undefined ? undefined : ticketDesk(this.durable, this.audit)
     const overrides = this.durable === undefined || this.audit === undefined ? undefined : storedOverrides(this.durable, this.audit)
     this.board = flagBoard(this.kit, {
       environment: options.environment ?? process.env,
@@ -129,9 +131,9 @@ export class CoreParts<Tx> {
   }
 
   #commandPorts(): Parameters<typeof commands<Tx>>[1] {
-    const { audit } = this
-    if (this.durable === undefined || audit === undefined) return undefined
-    return { audit, tickets: ticketDesk(this.durable, audit), kit: this.durable }
+    const { audit, tickets } = this
+    if (this.durable === undefined || audit === undefined || tickets === undefined) return undefined
+    return { audit, tickets, kit: this.durable }
   }
 }
 

@@ -98,9 +98,10 @@ export class DurableParts<Tx> {
     return made
   }
 
-  saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R> {
+  saga<In, I, R extends Json | void, Kinds extends string = never>(name: string, options: SagaOptions<In, I, R, Tx, Kinds>): Saga<In, R> {
     this.#parts.runbooks.named(`saga ${name}`, options.runbook)
-    const made = saga(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit)
+    const { tickets } = this.#parts
+    const made = saga<In, I, R, Tx, Kinds>(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit, tickets === undefined ? {} : { tickets })
     this.#sagas.add(name, made)
     return made
   }

@@ -126,7 +126,7 @@ export interface CommandResult {
 export interface DurableHoldfast<Tx> extends Holdfast {
   once<In, I, R extends Json | void>(name: string, options: LocalOnce<In, I, R, Tx>): Once<In, R, Tx>
   once<In, I, R extends Json | void>(name: string, options: OutsideOnce<In, I, R, Tx>): Once<In, R, Tx>
-  saga<In, I, R extends Json | void>(name: string, options: SagaOptions<In, I, R, Tx>): Saga<In, R>
+  saga<In, I, R extends Json | void, Kinds extends string = never>(name: string, options: SagaOptions<In, I, R, Tx, Kinds>): Saga<In, R>
   /**
    * Last inputs per owner and slot, kept for a Retry button: over restarts, for `keepFor` (7 days), bounded per owner.
    * @throws HF_OPTION_INVALID, HF_NAME_TAKEN

@@ -53,6 +53,9 @@ export interface HoldfastEvents {
   'saga.started': { readonly saga: string; readonly id: string }
   'saga.resumed': { readonly saga: string; readonly id: string; readonly direction: 'forward' | 'undo' }
   'saga.step': { readonly saga: string; readonly id: string; readonly step: string; readonly phase: 'do' | 'undo'; readonly outcome: 'done' | 'failed'; readonly message?: string }
+  'saga.waiting': { readonly saga: string; readonly id: string; readonly step: string; readonly summary: string; readonly runbook?: string }
+  'saga.confirmed': { readonly saga: string; readonly id: string; readonly step: string; readonly actor: string }
+  'saga.cancelled': { readonly saga: string; readonly id: string; readonly actor: string; readonly reason: string }
   'saga.finished': { readonly saga: string; readonly id: string; readonly outcome: 'done' | 'undone' | 'needs-human'; readonly reason: string; readonly runbook?: string }
   'lease.acquired': { readonly lease: string; readonly fence: number; readonly takenOver: boolean }
   'lease.lost': { readonly lease: string; readonly fence: number; readonly reason: string }

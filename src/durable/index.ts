@@ -14,5 +14,6 @@ export { OUTBOX_DEFAULTS, TOPIC_DEFAULTS, type Envelope, type Outbox, type Outbo
 export { DURABLE_MIGRATIONS } from './migrations.ts'
 export { retryStore, RETRY_STORE_DEFAULTS, type RetryStore, type RetryStoreOptions, type StoredInput } from './retry-store/retry-store.ts'
 export { saga, sagaPort } from './saga/saga.ts'
-export { SAGA_DEFAULTS, type LocalStep, type OutsideStep, type Saga, type SagaOptions, type SagaOutcome, type Step, type StepContext } from './saga/types.ts'
+export { SAGA_DEFAULTS, type CallContext, type ConfirmationOptions, type LocalStep, type OutsideStep, type Saga, type SagaOptions, type SagaOutcome, type SagaPorts, type Step, type StepContext, type Tracked } from './saga/types.ts'
+export type { CancelOutcome, ConfirmationTicket, HistoryEntry, ReplayReport, SagaHistory, TicketPort, TicketRefused } from './saga/operator-types.ts'
 export { recovery, RECOVERY_DEFAULTS, type Recovery, type RecoverySources, type WorkItem } from './recovery.ts'

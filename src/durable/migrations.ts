@@ -4,7 +4,7 @@
  * The order in which columns and indexes matter is explained beside the statements that use them (each sql.ts).
  */
 import type { Migration } from '../store/index.ts'
-import { SAGA_MIGRATION } from './saga/migration.ts'
+import { SAGA_DEPTH_MIGRATION, SAGA_MIGRATION } from './saga/migration.ts'
 
 export const DURABLE_MIGRATIONS: readonly Migration[] = [
   {
@@ -103,6 +103,7 @@ export const DURABLE_MIGRATIONS: readonly Migration[] = [
     `,
   },
   SAGA_MIGRATION,
+  SAGA_DEPTH_MIGRATION,
   {
     id: 30,
     name: 'retry store',

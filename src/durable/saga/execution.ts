@@ -1,96 +1,83 @@
 /**
- * One process's turn at a run: forward through the steps, or back through their undos.
+ * One process's turn at a run: forward through the steps, or back through their undos (./undoing.ts).
  *
  * A step's end is recorded together with the intent of the next (one commit a step), and always before the next one
  * runs. Whatever ends the turn becomes an `Ending`; after the first one no step runs any more, even where the saga's
  * function catches what `step` threw.
  */
-import { checkInput, decodeJson, encodeJson, HoldfastError, isHoldfastError, messageOf, type Json } from '../../core/index.ts'
+import { checkInput, decodeJson, encodeJson, HoldfastError, messageOf, type Json } from '../../core/index.ts'
 import { failureVerdict, isOwnRefusal, retryAfterOf, type FailureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
-import { leaseLost, type KeepAlive } from '../keep-alive.ts'
-import type { DurableKit } from '../kit.ts'
-import type { RunKey, RunRow, SagaPort, StepRow, StepState } from './port.ts'
 import type { Verified } from '../once/types.ts'
-import type { LocalStep, OutsideStep, SagaOptions, SagaOutcome, StepContext } from './types.ts'
-
-export interface Resolved {
-  readonly attempts: number
-  readonly giveUpAfterMs: number
-  readonly undoAttempts: number
-  readonly backoffMs: number
-  readonly backoffMaxMs: number
-  readonly keepForMs: number
-}
-
-/** Why the turn is over before the function returned. */
-type Ending =
-  /** A step surely failed: what was done is undone. */
-  | { readonly kind: 'failed'; readonly reason: string }
-  /** To be gone on with later. */
-  | { readonly kind: 'later'; readonly reason: string; readonly retryAfterMs: number | undefined; /** It was a failed try. */ readonly counts: boolean }
-  | { readonly kind: 'needs-human'; readonly reason: string }
-  /** Every step that was done is known; for the way back. */
-  | { readonly kind: 'collected' }
-  | { readonly kind: 'lost' }
-  /** The store could not record; what is recorded decides later. */
-  | { readonly kind: 'away'; readonly error: unknown }
-
-interface Done {
-  readonly seq: number
-  readonly name: string
-  readonly undo: ((context: StepContext) => Promise<unknown>) | undefined
-  readonly undoIn: ((tx: unknown) => Promise<unknown>) | undefined
-}
-
-/** A peer that asks for a longer wait is asked again after this. */
-const WAIT_MAX_MS = 300_000
-/** A store that is briefly away is asked again before a turn is lost. */
-const RECORD_ATTEMPTS = 3
-const RECORD_PAUSE_MS = 200
+import { BoundedCalls } from './bounded-call.ts'
+import { Closing, type Ending, type Turn } from './ending.ts'
+import { anyStep, beginsOf, effectOf, type AnyStep } from './options.ts'
+import type { RunRow, StepRow, TrackRow } from './port.ts'
+import { errorInWords, isLost, isStoreTrouble, NotBegun, OUT_OF_TIME, stopReasonOf, type Recording } from './recording.ts'
+import type { CallContext, LocalStep, OutsideStep, SagaOutcome, StepContext } from './types.ts'
+import type { Done } from './undoing.ts'
 
 export class Execution<In, I, R extends Json | void, Tx> {
-  readonly #name: string
-  readonly #options: SagaOptions<In, I, R, Tx>
-  readonly #resolved: Resolved
-  readonly #kit: DurableKit<Tx>
-  readonly #port: SagaPort<Tx>
-  readonly #key: RunKey
+  readonly #turn: Turn<In, I, R, Tx>
+  readonly #recording: Recording<Tx>
   readonly #run: RunRow
-  readonly #fence: number
   readonly #steps: readonly StepRow[]
-  readonly #keepAlive: KeepAlive
+  readonly #calls: BoundedCalls
   readonly #done: Done[] = []
   readonly #names = new Set<string>()
+  #tracks: readonly TrackRow[]
   #seq = 0
   #busy = false
   /** Settles, never rejects, when no step that was begun is at work any more. */
   #active: Promise<unknown> = Promise.resolve()
   #returned = false
   #ending: Ending | undefined
-  /** Ended in this process, not recorded yet. */
-  #unrecorded: readonly StepRow[] = []
+  /** Why no step begins any more: it is cancelled, or out of time. */
+  #stopReason: string | undefined
+  /** The point of no return that may have been passed. */
+  #pivot: string | undefined
+  /** A point of no return that is recorded and surely was not passed. */
+  #unpivot: string | undefined
 
-  constructor(name: string, options: SagaOptions<In, I, R, Tx>, resolved: Resolved, kit: DurableKit<Tx>, port: SagaPort<Tx>, run: RunRow, fence: number, steps: readonly StepRow[], keepAlive: KeepAlive) {
-    this.#name = name
-    this.#options = options
-    this.#resolved = resolved
-    this.#kit = kit
-    this.#port = port
-    this.#run = run
-    this.#key = { saga: name, id: run.id }
-    this.#fence = fence
-    this.#steps = steps
-    this.#keepAlive = keepAlive
+  constructor(turn: Turn<In, I, R, Tx>) {
+    this.#turn = turn
+    this.#recording = turn.recording
+    this.#run = turn.run
+    this.#steps = turn.steps
+    this.#tracks = turn.tracks
+    this.#calls = new BoundedCalls(turn.recording.kit.env, turn.recording.keepAlive)
+    this.#stopReason = stopReasonOf(turn.run)
+    this.#pivot = turn.run.pivot ?? undefined
+    if (turn.steps.some(step => step.name === this.#pivot && step.state === 'clear')) this.#isNoPivot(turn.run.pivot ?? '')
+  }
+
+  /** From outside, while it runs: no step begins any more, and the one at work is told. */
+  stop(reason: string): void {
+    if (this.#stopReason !== undefined) return
+    this.#stopReason = reason
+    this.#calls.abort(new HoldfastError('HF_CANCELLED', { message: `saga ${this.#turn.name} ${this.#run.id}: ${reason}` }))
   }
 
   /** @throws what the store throws when it could not record */
   async run(): Promise<SagaOutcome<R>> {
     const forward = this.#run.state === 'running'
+    const { crashes } = this.#turn.resolved
+    if (this.#run.crashes >= crashes) return this.#closing().needsHuman(`${String(this.#run.crashes)} holders in a row died ${whereOf(this.#run, this.#steps)}`)
+    const { deadlineInMs } = this.#run
+    const deadline = deadlineInMs === null || deadlineInMs <= 0 ? undefined : this.#recording.kit.env.timer(deadlineInMs, () => { this.stop(OUT_OF_TIME) })
+    try {
+      return await this.#go(forward)
+    } finally {
+      deadline?.cancel()
+    }
+  }
+
+  async #go(forward: boolean): Promise<SagaOutcome<R>> {
+    const { name, options, resolved } = this.#turn
     let value: R | undefined
     try {
-      const input = await checkInput(this.#options.input, decodeJson<unknown>(this.#run.input), `saga ${this.#name}`)
-      value = await this.#options.run(this.#step, input)
+      const input = await checkInput(options.input, decodeJson<unknown>(this.#run.input), `saga ${name}`)
+      value = await resolved.runOf(this.#run.version, options)(this.#step, input)
     } catch (error) {
       this.#ending ??= { kind: 'failed', reason: messageOf(error) }
     }
@@ -98,10 +85,10 @@ export class Execution<In, I, R extends Json | void, Tx> {
     // A function that fails before it has reached what is recorded does not know what there is to undo.
     const left = this.#steps.length - this.#seq
     if (left > 0 && (this.#ending === undefined || (forward && this.#ending.kind === 'failed'))) {
-      this.#diverged(`the journal has ${String(this.#steps.length)} steps, the code reaches ${String(this.#seq)}${this.#ending === undefined ? '' : `: ${this.#ending.reason}`}`)
+      this.#diverged(`the journal has ${String(this.#steps.length)} steps, the next is ${this.#steps[this.#seq]?.name ?? ''}; the code reaches ${String(this.#seq)}${this.#ending === undefined ? '' : `: ${this.#ending.reason}`}`)
     }
-    if (!forward) return this.#wayBack()
-    return this.#ending === undefined ? this.#finish(value) : this.#end(this.#ending)
+    if (!forward) return this.#closing().wayBack(this.#ending)
+    return this.#ending === undefined ? this.#closing().finish(value) : this.#closing().end(this.#ending)
   }
 
   /** Steps that the function did not wait for: their end is waited for, so that it is recorded or undone like any other. */
@@ -114,267 +101,225 @@ export class Execution<In, I, R extends Json | void, Tx> {
   }
 
   /** Typed for users by `Step`. */
-  readonly #step = (name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>): Promise<Json> => {
-    const running = this.#take(name, step)
+  readonly #step = (name: string, step: OutsideStep<Json, string> | LocalStep<Json, Tx>): Promise<Json> => {
+    const running = this.#take(name, anyStep(step))
     // What it came to is in `#ending`, also where the function lets go of the promise.
     const settled = running.then(() => undefined, () => undefined)
     this.#active = Promise.all([this.#active, settled])
     return running
   }
 
-  async #take(name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>): Promise<Json> {
+  async #take(name: string, step: AnyStep<Tx>): Promise<Json> {
     if (this.#ending !== undefined || this.#returned) throw this.#over()
-    if (this.#busy) return this.#stop({ kind: 'failed', reason: `step ${name} was begun before the one before it ended; steps run one after another` })
-    if (this.#names.has(name)) return this.#stop({ kind: 'failed', reason: `two steps are called ${name}; their keys would be the same` })
+    if (this.#busy) return this.#endWith({ kind: 'failed', reason: `step ${name} was begun before the one before it ended; steps run one after another` })
+    if (this.#names.has(name)) return this.#endWith({ kind: 'failed', reason: `two steps are called ${name}; their keys would be the same` })
     this.#names.add(name)
     const seq = this.#seq++
     const recorded = this.#steps[seq]
-    if (recorded !== undefined && recorded.name !== name) {
-      this.#diverged(`step ${String(seq + 1)} is ${recorded.name} in the journal and ${name} in the code`)
+    const differs = recorded === undefined ? undefined : differenceOf(seq, recorded, name, effectOf(step))
+    if (differs !== undefined) {
+      this.#diverged(differs)
       throw this.#over()
     }
     if (recorded?.state === 'done' || recorded?.state === 'undone' || recorded?.state === 'kept') return this.#replay(seq, name, step, recorded)
-    if (this.#run.state !== 'running') return this.#stop({ kind: 'collected' })
+    if (this.#run.state !== 'running') return this.#endWith({ kind: 'collected' })
+    // What may have happened is settled first, so that its undo knows what it undoes.
+    if (this.#stopReason !== undefined && recorded?.state !== 'intent') return this.#endWith({ kind: 'failed', reason: this.#stopReason })
+    if (recorded?.state !== 'intent') this.#needConfirmation(name, step)
     this.#busy = true
     try {
-      const text = 'write' in step ? await this.#local(seq, name, step) : await this.#outside(seq, name, step, recorded?.state === 'intent')
+      const text = step.kind === 'local' ? await this.#local(seq, name, step) : await this.#outside(seq, name, step, recorded?.state === 'intent')
       this.#remember(seq, name, step, text)
-      this.#kit.events.emit('saga.step', { saga: this.#name, id: this.#key.id, step: name, phase: 'do', outcome: 'done' })
+      this.#recording.kit.events.emit('saga.step', { ...this.#recording.key, step: name, phase: 'do', outcome: 'done' })
       return decodeJson<Json>(text)
     } finally {
       this.#busy = false
     }
   }
 
-  #replay(seq: number, name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>, recorded: StepRow): Json {
+  #replay(seq: number, name: string, step: AnyStep<Tx>, recorded: StepRow): Json {
     const text = recorded.output ?? 'null'
     if (recorded.state === 'done') this.#remember(seq, name, step, text)
     return decodeJson<Json>(text)
   }
 
-  #remember(seq: number, name: string, step: OutsideStep<Json> | LocalStep<Json, Tx>, text: string): void {
-    const { undo } = step
-    const local = 'write' in step ? step.undo : undefined
-    const outside = 'write' in step ? undefined : step.undo
+  #remember(seq: number, name: string, step: AnyStep<Tx>, text: string): void {
+    const local = step.kind === 'local' ? step.step.undo : undefined
+    const outside = step.kind === 'outside' ? step.step.undo : undefined
     this.#done.push({
-      seq, name,
-      undoIn: undo === undefined || local === undefined ? undefined : tx => local(decodeJson(text), { tx: tx as Tx }),
-      undo: undo === undefined || outside === undefined ? undefined : context => outside(decodeJson(text), context),
+      seq, name, timeoutMs: this.#turn.resolved.timeoutMs(step),
+      undoIn: local === undefined ? undefined : tx => local(decodeJson(text), { tx: tx as Tx }),
+      undo: outside === undefined ? undefined : context => outside(decodeJson(text), context),
     })
   }
 
+  /** An irreversible step begins only when its confirmation is recorded; the journal's own WHERE asks again. */
+  #needConfirmation(name: string, { irreversible }: AnyStep<Tx>): void {
+    if (irreversible === undefined) return
+    const { askStep, askInMs, confirmedBy, askSummary } = this.#run
+    const asked = askStep === name && askSummary === irreversible.summary
+    if (asked && confirmedBy !== null) return
+    if (!this.#turn.resolved.canAsk) this.#endWith({ kind: 'needs-human', reason: `step ${name} cannot be taken back and this saga has no tickets to confirm it with` })
+    const waitMs = this.#turn.resolved.waitMs(irreversible)
+    if (asked && askInMs !== null && askInMs > 0) this.#endWith({ kind: 'unconfirmed', step: name, summary: irreversible.summary, waitMs: askInMs, ask: undefined })
+    if (asked && irreversible.onExpiry !== 'ask-again' && this.#pivot === undefined) this.#endWith({ kind: 'failed', reason: `step ${name}: nobody confirmed it in time` })
+    this.#endWith({ kind: 'unconfirmed', step: name, summary: irreversible.summary, waitMs, ask: { secondPerson: irreversible.approvals === 2 } })
+  }
+
   /** The writes, the end of the step before and of this one: one transaction. */
-  async #local(seq: number, name: string, step: LocalStep<Json, Tx>): Promise<string> {
+  async #local(seq: number, name: string, step: Extract<AnyStep<Tx>, { readonly kind: 'local' }>): Promise<string> {
     let recording = false
     try {
-      const text = await this.#kit.database().transaction('saga.write', async tx => {
+      const text = await this.#recording.kit.database().transaction('saga.write', async tx => {
         recording = false
-        const output = encodeJson(await step.write({ tx }), `saga ${this.#name}: step ${name}`)
+        const output = encodeJson(await step.step.write({ tx }), `saga ${this.#turn.name}: step ${name}`)
         recording = true
-        await this.#journal(tx, [...this.#unrecorded, { seq, name, state: 'done', output }])
+        await this.#recording.begin(tx, [{ seq, name, state: 'done', output, effect: effectOf(step) }], beginsOf(name, step))
         return output
       })
-      this.#unrecorded = []
+      this.#recording.unrecorded = []
+      this.#hasBegun(name, step)
       return text
     } catch (error) {
-      if (isLost(error)) return this.#stop({ kind: 'lost' })
+      if (error instanceof NotBegun) return this.#notBegun()
+      if (isLost(error)) return this.#endWith({ kind: 'lost' })
       // Rolled back, or found out from the journal: either way nothing is guessed.
-      if (isStoreTrouble(error)) return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: undefined, counts: false })
-      if (recording) return this.#stop({ kind: 'away', error })
+      if (isStoreTrouble(error)) return this.#endWith(this.#failedForNow(name, error, false))
+      if (recording) return this.#endWith({ kind: 'away', error })
       return this.#fail(name, error, 'failed')
     }
   }
 
-  async #outside(seq: number, name: string, step: OutsideStep<Json>, maybe: boolean): Promise<string> {
-    const context = { key: sha256(`saga:${this.#name}:${this.#key.id}:${name}`), signal: this.#keepAlive.signal }
-    if (!maybe) await this.#record('saga.intent', [{ seq, name, state: 'intent', output: null }])
-    if (!this.#keepAlive.held) return this.#stop({ kind: 'lost' })
+  async #outside(seq: number, name: string, step: Extract<AnyStep<Tx>, { readonly kind: 'outside' }>, maybe: boolean): Promise<string> {
+    const { step: declared } = step
+    const timeoutMs = this.#turn.resolved.timeoutMs(step)
+    if (!maybe) await this.#begin(seq, name, step)
+    if (!this.#recording.keepAlive.held) return this.#endWith({ kind: 'lost' })
     let found: Verified<Json> | undefined
-    if (maybe && step.effect === 'once') {
-      if (step.verify === 'hold') return this.#fail(name, new Error('whether it happened is not known'), 'needs-human')
+    if (maybe && declared.effect === 'once') {
+      const { verify } = declared
+      if (verify === 'hold') return this.#fail(name, new Error('whether it happened is not known'), 'needs-human')
       try {
-        found = await step.verify(context)
+        found = await this.#calls.run(`verify of ${name}`, timeoutMs, signal => verify(this.#callContext(name, signal)))
       } catch (error) {
         // A look-up that was refused says nothing about what it looked for.
         return this.#stepFailed(seq, name, step, false, error, 'ambiguous')
       }
-      if (!this.#keepAlive.held) return this.#stop({ kind: 'lost' })
+      if (!this.#recording.keepAlive.held) return this.#endWith({ kind: 'lost' })
     }
     let value: Json
     try {
-      value = found?.happened === true ? found.value : await step.run(context)
+      value = found?.happened === true ? found.value : await this.#calls.run(`step ${name}`, timeoutMs, signal => declared.run(this.#stepContext(seq, name, signal)))
     } catch (error) {
       return this.#stepFailed(seq, name, step, !maybe || found?.happened === false, error, failureVerdict(error))
     }
     let output: string
     try {
-      output = encodeJson(value, `saga ${this.#name}: step ${name}`)
+      output = encodeJson(value, `saga ${this.#turn.name}: step ${name}`)
     } catch (error) {
       return this.#fail(name, error, 'needs-human')
     }
-    this.#unrecorded = [{ seq, name, state: 'done', output }]
+    this.#recording.unrecorded = [{ seq, name, state: 'done', output }]
     return output
   }
 
-  #stepFailed(seq: number, name: string, step: OutsideStep<Json>, clean: boolean, error: unknown, verdict: FailureVerdict): never {
-    if (this.#keepAlive.signal.aborted) return this.#stop({ kind: 'lost' })
+  #callContext(name: string, signal: AbortSignal): CallContext {
+    return { key: sha256(`saga:${this.#turn.name}:${this.#run.id}:${name}`), signal }
+  }
+
+  #stepContext(seq: number, name: string, signal: AbortSignal): StepContext<string> {
+    const tracked = this.#tracks.filter(track => track.seq === seq && track.state === 'made').map(({ kind, resource, description }) => ({ kind, id: resource, ...(description === null ? {} : { description }) }))
+    return { ...this.#callContext(name, signal), tracked, track: (kind, id, description) => this.#track({ seq, kind, resource: id, description: description ?? null }) }
+  }
+
+  /** Durable before the step goes on, and known to this turn's way back. */
+  async #track(track: Omit<TrackRow, 'state'>): Promise<void> {
+    const { kind, resource } = track
+    if (!Object.hasOwn(this.#turn.options.undo ?? {}, kind) || resource === '') {
+      throw new HoldfastError('HF_OPTION_INVALID', { message: `saga ${this.#turn.name}: expected a kind with an undo handler and an id, got ${JSON.stringify(kind)} and ${JSON.stringify(resource)}` })
+    }
+    await this.#recording.persist('saga.track', async tx => {
+      if (!await this.#recording.port.track(tx, this.#recording.key, this.#recording.fence, track)) throw this.#recording.refused()
+    })
+    if (!this.#tracks.some(made => made.kind === kind && made.resource === resource)) this.#tracks = [...this.#tracks, { ...track, state: 'made' }]
+  }
+
+  #stepFailed(seq: number, name: string, step: AnyStep<Tx>, clean: boolean, error: unknown, verdict: FailureVerdict): never {
+    if (this.#recording.keepAlive.signal.aborted) return this.#endWith({ kind: 'lost' })
     // "Not this time" says nothing about an earlier attempt; "refused", under the same key, does.
     const surelyNot = verdict === 'refused' || (verdict === 'not-applied' && clean)
-    if (surelyNot) this.#unrecorded = [{ seq, name, state: 'clear', output: null }]
+    if (surelyNot) {
+      this.#recording.unrecorded = [{ seq, name, state: 'clear', output: null }]
+      this.#isNoPivot(name)
+    }
     if (verdict === 'refused') return this.#fail(name, error, 'failed')
-    if (!surelyNot && step.effect === 'once' && step.verify === 'hold') return this.#fail(name, error, 'needs-human')
+    if (surelyNot && this.#stopReason !== undefined) return this.#endWith({ kind: 'failed', reason: this.#stopReason })
+    const held = step.kind === 'outside' && step.step.effect === 'once' && step.step.verify === 'hold'
+    if (!surelyNot && held) return this.#fail(name, error, 'needs-human')
     const counts = !isOwnRefusal(error)
-    const givenUp = counts && this.#run.attempts + 1 >= this.#resolved.attempts && this.#run.ageMs >= this.#resolved.giveUpAfterMs
-    if (givenUp) return this.#fail(name, error, surelyNot ? 'failed' : 'needs-human')
-    this.#tellFailed(name, 'do', error)
-    return this.#stop({ kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: retryAfterOf(error), counts })
+    const { attempts, giveUpAfterMs } = this.#turn.resolved
+    if (counts && this.#run.attempts + 1 >= attempts && this.#run.ageMs >= giveUpAfterMs) return this.#fail(name, error, surelyNot ? 'failed' : 'needs-human')
+    this.#tellFailed(name, error)
+    return this.#endWith(this.#failedForNow(name, error, counts))
+  }
+
+  #failedForNow(name: string, error: unknown, counts: boolean): Ending {
+    return { kind: 'later', reason: `step ${name}: ${messageOf(error)}`, retryAfterMs: retryAfterOf(error), counts, note: { what: 'failed', step: name, detail: errorInWords(error) } }
   }
 
   #fail(name: string, error: unknown, kind: 'failed' | 'needs-human'): never {
-    this.#tellFailed(name, 'do', error)
-    return this.#stop({ kind, reason: `step ${name}: ${messageOf(error)}` })
+    this.#tellFailed(name, error)
+    return this.#endWith({ kind, reason: `step ${name}: ${messageOf(error)}` })
   }
 
-  async #finish(value: R | undefined): Promise<SagaOutcome<R>> {
-    let result: string
+  async #begin(seq: number, name: string, step: AnyStep<Tx>): Promise<void> {
     try {
-      result = encodeJson(value, `saga ${this.#name}: result`)
+      await this.#recording.persist('saga.intent', tx => this.#recording.begin(tx, [{ seq, name, state: 'intent', output: null, effect: effectOf(step) }], beginsOf(name, step)))
+      this.#recording.unrecorded = []
+      this.#hasBegun(name, step)
     } catch (error) {
-      return this.#end({ kind: 'needs-human', reason: messageOf(error) })
-    }
-    await this.#close('done', result, 'every step is done')
-    return { outcome: 'done', value: decodeJson<R>(result) }
-  }
-
-  async #end(ending: Ending): Promise<SagaOutcome<R>> {
-    if (ending.kind === 'away') throw ending.error
-    if (ending.kind === 'lost') return this.#lost()
-    if (ending.kind === 'needs-human') return this.#needsHuman(ending.reason)
-    if (ending.kind === 'later') return this.#later(ending.reason, ending.retryAfterMs, this.#run.attempts, ending.counts)
-    const reason = ending.kind === 'failed' ? ending.reason : 'it is being undone'
-    await this.#change('saga.turn', tx => this.#port.turn(tx, this.#key, this.#fence, reason), run => run.state === 'undoing')
-    return this.#undoAll(reason, 0)
-  }
-
-  /** After a crash or a failed undo: the function was run again to learn the undos. */
-  async #wayBack(): Promise<SagaOutcome<R>> {
-    if (this.#ending?.kind === 'needs-human') return this.#needsHuman(this.#ending.reason)
-    const left = this.#steps.filter(step => step.state === 'done').length
-    if (left !== this.#done.length) return this.#needsHuman(`HF_SAGA_DIVERGED: ${String(left)} steps are to be undone, the code reaches ${String(this.#done.length)}`)
-    return this.#undoAll(this.#run.reason ?? 'a step failed', this.#run.attempts)
-  }
-
-  /** In reverse order; an undo is recorded after its effect, so one that was interrupted is called again. */
-  async #undoAll(reason: string, attempts: number): Promise<SagaOutcome<R>> {
-    const kept = this.#steps.filter(step => step.state === 'kept').map(step => step.name)
-    for (const step of [...this.#done].reverse()) {
-      try {
-        if (step.undo === undefined && step.undoIn === undefined) kept.push(step.name)
-        await this.#undoOne(step)
-      } catch (error) {
-        if (isLost(error) || this.#keepAlive.signal.aborted) return this.#lost()
-        const undoReason = `undo of ${step.name}: ${messageOf(error)} (undone because ${reason})`
-        this.#tellFailed(step.name, 'undo', error)
-        const counts = !isOwnRefusal(error) && !isStoreTrouble(error)
-        if (counts && attempts + 1 >= this.#resolved.undoAttempts) return this.#needsHuman(`${undoReason}; tried ${String(attempts + 1)} times`)
-        return this.#later(reason, retryAfterOf(error), attempts, counts)
+      if (error instanceof NotBegun) {
+        // The intent may have been recorded by an attempt whose answer was lost; it was not run.
+        this.#recording.unrecorded = [...this.#recording.unrecorded, { seq, name, state: 'clear', output: null, effect: effectOf(step) }]
+        this.#unpivot = name
+        return this.#notBegun()
       }
+      return this.#endWith(isLost(error) ? { kind: 'lost' } : { kind: 'away', error })
     }
-    const summary = kept.length === 0 ? reason : `${reason}; not undone: ${kept.join(', ')}`
-    await this.#close('undone', null, summary)
-    return { outcome: 'undone', reason: summary }
   }
 
-  async #undoOne({ seq, name, undo, undoIn }: Done): Promise<void> {
-    if (!this.#keepAlive.held) throw leaseLost(`saga ${this.#name} ${this.#key.id}`, 'it ran out')
-    const output = this.#steps[seq]?.output ?? null
-    const entry = (state: StepState): readonly StepRow[] => [{ seq, name, state, output }]
-    if (undoIn !== undefined) {
-      await this.#kit.database().transaction('saga.undo-write', async tx => {
-        await undoIn(tx)
-        await this.#journal(tx, entry('undone'))
-      })
-    } else {
-      await undo?.({ key: sha256(`saga:${this.#name}:${this.#key.id}:${name}:undo`), signal: this.#keepAlive.signal })
-      await this.#persist('saga.undone', tx => this.#journal(tx, entry(undo === undefined ? 'kept' : 'undone')))
-    }
-    this.#kit.events.emit('saga.step', { saga: this.#name, id: this.#key.id, step: name, phase: 'undo', outcome: 'done', ...(undo === undefined && undoIn === undefined ? { message: 'it has no undo and is kept' } : {}) })
-  }
-
-  /** Tries that count wait twice as long each time; what was not tried at all waits a quarter of the run's age, which also grows and needs no counter. */
-  async #later(reason: string, retryAfterMs: number | undefined, attempts: number, counts: boolean): Promise<SagaOutcome<R>> {
-    const { backoffMs, backoffMaxMs } = this.#resolved
-    const backoff = counts ? backoffMs * 2 ** Math.min(attempts, 20) : Math.max(backoffMs, this.#run.ageMs / 4)
-    const wakeInMs = Math.ceil(Math.min(WAIT_MAX_MS, Math.max(retryAfterMs ?? 0, Math.min(backoffMaxMs, backoff))))
-    await this.#change('saga.park', tx => this.#port.park(tx, this.#key, this.#fence, reason, wakeInMs, counts), run => !run.live)
-    this.#keepAlive.stop()
-    return { outcome: 'running', reason, retryAfterMs: wakeInMs }
-  }
-
-  async #needsHuman(reason: string): Promise<SagaOutcome<R>> {
-    await this.#close('needs-human', null, reason)
-    return { outcome: 'needs-human', reason }
-  }
-
-  async #close(state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string): Promise<void> {
-    await this.#change('saga.finish', tx => this.#port.close(tx, this.#key, this.#fence, state, result, reason, this.#resolved.keepForMs), run => run.state === state)
-    this.#keepAlive.stop()
-    const { runbook } = this.#options
-    this.#kit.events.emit('saga.finished', { saga: this.#name, id: this.#key.id, outcome: state, reason, ...(runbook === undefined ? {} : { runbook }) })
-  }
-
-  async #record(transaction: string, entries: readonly StepRow[]): Promise<void> {
+  /** The journal said no: because the run is to stop, or because it is not ours any more. */
+  async #notBegun(): Promise<never> {
+    let reason: string | undefined
     try {
-      await this.#persist(transaction, tx => this.#journal(tx, [...this.#unrecorded, ...entries]))
-      this.#unrecorded = []
+      reason = await this.#recording.whyStopped()
     } catch (error) {
-      return this.#stop(isLost(error) ? { kind: 'lost' } : { kind: 'away', error })
+      return this.#endWith({ kind: 'away', error })
     }
+    return this.#endWith(reason === undefined ? { kind: 'lost' } : { kind: 'failed', reason })
   }
 
-  /** The run's state changes, with what is not recorded yet; `happened` recognises that it did when the answer of the commit was lost. */
-  async #change(transaction: string, change: (tx: Tx) => Promise<boolean>, happened: (run: RunRow) => boolean): Promise<void> {
-    await this.#persist(transaction, async (tx, attempt) => {
-      const run = attempt === 1 ? undefined : await this.#port.read(tx, this.#key)
-      if (run?.fence === this.#fence && happened(run)) return
-      await this.#journal(tx, this.#unrecorded)
-      if (!await change(tx)) throw this.#refused()
-    })
-    this.#unrecorded = []
+  #hasBegun(name: string, { pivot }: AnyStep<Tx>): void {
+    if (!pivot) return
+    this.#pivot ??= name
+    if (this.#unpivot === name) this.#unpivot = undefined
   }
 
-  /** For what may be recorded twice: what has happened is worth asking again a store that is briefly away. */
-  async #persist(transaction: string, work: (tx: Tx, attempt: number) => Promise<void>): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#kit.database().transaction(transaction, tx => work(tx, attempt))
-      } catch (error) {
-        const again = isHoldfastError(error) && (error.code === 'HF_STORE_UNAVAILABLE' || error.code === 'HF_STORE_UNKNOWN_COMMIT')
-        if (!again || attempt >= RECORD_ATTEMPTS || !this.#keepAlive.held) throw error
-        if (error.code === 'HF_STORE_UNAVAILABLE') await this.#kit.env.sleep(RECORD_PAUSE_MS * attempt)
-      }
-    }
+  #isNoPivot(name: string): void {
+    if (this.#pivot !== name) return
+    this.#pivot = undefined
+    this.#unpivot = name
   }
 
-  /** Refused when this fence is not the live one: then the whole transaction is rolled back. */
-  async #journal(tx: Tx, entries: readonly StepRow[]): Promise<void> {
-    if (entries.length > 0 && !await this.#port.journal(tx, this.#key, this.#fence, entries)) throw this.#refused()
-  }
-
-  #refused(): HoldfastError {
-    this.#keepAlive.lose('a journal write of this fence was refused')
-    return leaseLost(`saga ${this.#name} ${this.#key.id}`, 'a journal write of this fence was refused')
-  }
-
-  #lost(): SagaOutcome<R> {
-    return { outcome: 'running', reason: 'another instance took over' }
+  #closing(): Closing<In, I, R, Tx> {
+    return new Closing(this.#turn, this.#calls, { done: this.#done, tracks: this.#tracks, pivot: this.#pivot, unpivot: this.#unpivot })
   }
 
   #diverged(what: string): void {
     this.#ending = { kind: 'needs-human', reason: new HoldfastError('HF_SAGA_DIVERGED', { message: `HF_SAGA_DIVERGED: ${what}` }).message }
   }
 
-  #stop(ending: Ending): never {
+  #endWith(ending: Ending): never {
     this.#ending = ending
     throw this.#over()
   }
@@ -382,19 +327,26 @@ export class Execution<In, I, R extends Json | void, Tx> {
   /** What the saga's function is thrown; what counts is the ending. */
   #over(): HoldfastError {
     const reason = this.#ending !== undefined && 'reason' in this.#ending ? this.#ending.reason : 'the run is over in this process'
-    return new HoldfastError('HF_SAGA_STEP_FAILED', { message: `saga ${this.#name} ${this.#key.id}: ${reason}`, context: { saga: this.#name, id: this.#key.id } })
+    return new HoldfastError('HF_SAGA_STEP_FAILED', { message: `saga ${this.#turn.name} ${this.#run.id}: ${reason}`, context: { saga: this.#turn.name, id: this.#run.id } })
   }
 
-  #tellFailed(step: string, phase: 'do' | 'undo', error: unknown): void {
-    this.#kit.events.emit('saga.step', { saga: this.#name, id: this.#key.id, step, phase, outcome: 'failed', message: messageOf(error) })
+  #tellFailed(step: string, error: unknown): void {
+    this.#recording.kit.events.emit('saga.step', { ...this.#recording.key, step, phase: 'do', outcome: 'failed', message: messageOf(error) })
   }
 }
 
-function isLost(error: unknown): boolean {
-  return isHoldfastError(error) && error.code === 'HF_LEASE_LOST'
+/** For a person: at which step. */
+function whereOf({ state }: RunRow, steps: readonly StepRow[]): string {
+  if (state === 'undoing') return 'while it was being undone'
+  const at = steps.find(step => step.state === 'intent' || step.state === 'clear')?.name
+  if (at !== undefined) return `in step ${at}`
+  const last = steps.at(-1)?.name
+  return last === undefined ? 'before its first step' : `after step ${last}`
 }
 
-/** The store's own, and not of what was written: later it may work, and the journal says how far it got. */
-function isStoreTrouble(error: unknown): boolean {
-  return isHoldfastError(error) && ['HF_STORE_UNAVAILABLE', 'HF_STORE_CONFLICT', 'HF_STORE_UNKNOWN_COMMIT', 'HF_STORE_TX_TIMEOUT'].includes(error.code)
+/** What a journal and the code disagree about, in words. */
+export function differenceOf(seq: number, recorded: StepRow, name: string, effect: string): string | undefined {
+  if (recorded.name !== name) return `step ${String(seq + 1)} is ${recorded.name} in the journal and ${name} in the code`
+  if (typeof recorded.effect === 'string' && recorded.effect !== effect) return `step ${name} is ${recorded.effect} in the journal and ${effect} in the code`
+  return undefined
 }

@@ -1,4 +1,4 @@
-/** The journal's tables. Why the fence is a key column is said in ./sql.ts. */
+/** The journal's tables: runs and steps, then what was added for tracked resources, pivots, confirmations, cancelling and history. Why the fence is a key column is said in ./sql.ts. */
 import type { Migration } from '../../store/index.ts'
 
 export const SAGA_MIGRATION: Migration = {
@@ -38,6 +38,65 @@ export const SAGA_MIGRATION: Migration = {
       output text,
       updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       PRIMARY KEY (saga, id, seq),
+      FOREIGN KEY (saga, id) REFERENCES holdfast.saga_run (saga, id) ON DELETE CASCADE
+    );
+  `,
+}
+
+/** Only adds, with defaults: code that does not know it goes on working, and what it does not know of (a pivot, a cancellation) it cannot have begun. */
+export const SAGA_DEPTH_MIGRATION: Migration = {
+  id: 20,
+  name: 'saga: tracks, pivots, confirmations, history',
+  olderCodeRuns: true,
+  sql: `
+    ALTER TABLE holdfast.saga_run
+      ADD COLUMN created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      ADD COLUMN begun_by text,
+      ADD COLUMN deadline_at timestamptz,
+      ADD COLUMN cancelled text,
+      ADD COLUMN pivot text,
+      ADD COLUMN crashes integer NOT NULL DEFAULT 0,
+      ADD COLUMN crash_mark text,
+      ADD COLUMN crash_fence bigint,
+      ADD COLUMN ask_step text,
+      ADD COLUMN ask_summary text,
+      ADD COLUMN ask_round integer NOT NULL DEFAULT 0,
+      ADD COLUMN ask_until timestamptz,
+      ADD COLUMN ask_two boolean NOT NULL DEFAULT false,
+      ADD COLUMN confirmed_by text;
+    UPDATE holdfast.saga_run SET created_at = started_at;
+    CREATE INDEX saga_waiting ON holdfast.saga_run (updated_at) WHERE state = 'running' AND ask_step IS NOT NULL;
+    ALTER TABLE holdfast.saga_step
+      ADD COLUMN effect text,
+      ADD COLUMN fence bigint,
+      ADD COLUMN begun_at timestamptz DEFAULT clock_timestamp(),
+      ADD COLUMN done_at timestamptz,
+      ADD COLUMN undone_at timestamptz;
+    CREATE TABLE holdfast.saga_track (
+      saga text NOT NULL,
+      id text NOT NULL,
+      kind text NOT NULL,
+      resource text NOT NULL,
+      n bigserial NOT NULL,
+      seq integer NOT NULL,
+      description text,
+      state text NOT NULL DEFAULT 'made' CHECK (state IN ('made', 'undone', 'kept')),
+      at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      undone_at timestamptz,
+      PRIMARY KEY (saga, id, kind, resource),
+      FOREIGN KEY (saga, id) REFERENCES holdfast.saga_run (saga, id) ON DELETE CASCADE
+    );
+    CREATE TABLE holdfast.saga_note (
+      saga text NOT NULL,
+      id text NOT NULL,
+      n bigserial NOT NULL,
+      what text NOT NULL,
+      step text,
+      detail text NOT NULL,
+      by_whom text NOT NULL,
+      times integer NOT NULL DEFAULT 1,
+      at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      PRIMARY KEY (saga, id, n),
       FOREIGN KEY (saga, id) REFERENCES holdfast.saga_run (saga, id) ON DELETE CASCADE
     );
   `,

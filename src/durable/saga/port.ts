@@ -27,6 +27,21 @@ export interface RunRow {
   /** Since it was begun, or a human let it go on. */
   readonly ageMs: number
   readonly sinceMs: number
+  /** Why and by whom, when it is to be undone. */
+  readonly cancelled: string | null
+  /** Left of its deadline, perhaps below zero. */
+  readonly deadlineInMs: number | null
+  /** The step that is the point of no return, once it may have happened. */
+  readonly pivot: string | null
+  /** Holders in a row that died without getting further. */
+  readonly crashes: number
+  /** The confirmation that was asked for last. */
+  readonly askStep: string | null
+  readonly askSummary: string | null
+  readonly askRound: number
+  readonly askInMs: number | null
+  readonly askTwo: boolean
+  readonly confirmedBy: string | null
 }
 
 export interface StepRow {
@@ -34,6 +49,16 @@ export interface StepRow {
   readonly name: string
   readonly state: StepState
   readonly output: string | null
+  /** What kind of step it was declared to be; null on rows of an older release. */
+  readonly effect?: string | null
+}
+
+export interface TrackRow {
+  readonly seq: number
+  readonly kind: string
+  readonly resource: string
+  readonly description: string | null
+  readonly state: 'made' | 'undone' | 'kept'
 }
 
 export interface RunKey {
@@ -41,29 +66,72 @@ export interface RunKey {
   readonly id: string
 }
 
+/**
+ * What a journal write begins. Nothing: it records what happened, and is always right under the live fence. A `step`: refused when the run
+ * is cancelled or out of time. A `pivot` also marks the point of no return; a `confirmed` one only when its confirmation was given.
+ */
+export type Begins = { readonly kind: 'step' } | { readonly kind: 'pivot' | 'confirmed'; readonly step: string }
+
+export interface Note {
+  readonly what: 'resumed' | 'failed' | 'undo-failed' | 'turned' | 'needs-human' | 'cancelled' | 'asked' | 'confirmed' | 'retried' | 'resolved' | 'skipped' | 'marked'
+  readonly step?: string
+  readonly detail: string
+  readonly by: string
+}
+
+export interface HistoryRows {
+  readonly begunAtMs: number
+  readonly begunBy: string | null
+  readonly steps: readonly { readonly name: string; readonly state: StepState; readonly fence: number | null; readonly begunAtMs: number | null; readonly doneAtMs: number | null; readonly undoneAtMs: number | null }[]
+  readonly tracks: readonly (TrackRow & { readonly atMs: number; readonly undoneAtMs: number | null })[]
+  readonly notes: readonly { readonly what: Note['what']; readonly step: string | null; readonly detail: string; readonly by: string; readonly times: number; readonly atMs: number }[]
+}
+
 export interface SagaPort<Tx> {
   /** The fence when the id is new. */
-  begin(tx: Tx, run: RunKey & { readonly version: number; readonly input: string; readonly fingerprint: string; readonly owner: string; readonly leaseMs: number }): Promise<number | undefined>
+  begin(tx: Tx, run: RunKey & { readonly version: number; readonly input: string; readonly fingerprint: string; readonly owner: string; readonly leaseMs: number; readonly deadlineMs?: number | undefined }): Promise<number | undefined>
   read(tx: Tx, key: RunKey): Promise<RunRow | undefined>
-  /** A new fence when nobody holds it and it is due, or the same when this owner holds it already. */
-  take(tx: Tx, key: RunKey, version: number, owner: string, leaseMs: number): Promise<number | undefined>
+  /** A new fence when nobody holds it and it is due, or the same when this owner holds it already. `tookOver`: its last holder died. */
+  take(tx: Tx, key: RunKey, versions: readonly number[], owner: string, leaseMs: number): Promise<{ readonly fence: number; readonly tookOver: boolean } | undefined>
   steps(tx: Tx, key: RunKey): Promise<readonly StepRow[]>
-  renew(tx: Tx, key: RunKey, fence: number, leaseMs: number): Promise<boolean>
+  /** In the order in which they were made. */
+  tracks(tx: Tx, key: RunKey): Promise<readonly TrackRow[]>
+  /** Undefined when it is not held any more. */
+  renew(tx: Tx, key: RunKey, fence: number, leaseMs: number): Promise<{ readonly cancelled: string | null } | undefined>
   /** Writes steps of a run that is `running` or `undoing` under this fence. */
-  journal(tx: Tx, key: RunKey, fence: number, steps: readonly StepRow[]): Promise<boolean>
-  /** From `running` to `undoing`. */
+  journal(tx: Tx, key: RunKey, fence: number, steps: readonly StepRow[], begins?: Begins): Promise<boolean>
+  /** The point of no return was this step, and it surely did not happen. */
+  unpivot(tx: Tx, key: RunKey, fence: number, step: string): Promise<void>
+  track(tx: Tx, key: RunKey, fence: number, track: Omit<TrackRow, 'state'>): Promise<boolean>
+  untrack(tx: Tx, key: RunKey, fence: number, kind: string, resource: string): Promise<boolean>
+  /** From `running` to `undoing`; refused behind the point of no return. */
   turn(tx: Tx, key: RunKey, fence: number, reason: string): Promise<boolean>
   /** Gives the run back until it is due again; `counts` says whether it was a failed try. */
   park(tx: Tx, key: RunKey, fence: number, reason: string, wakeInMs: number, counts: boolean): Promise<boolean>
-  /** To a state of rest. */
+  /** Asks for a confirmation; goes with a park in the same transaction. */
+  ask(tx: Tx, key: RunKey, fence: number, ask: { readonly step: string; readonly summary: string; readonly forMs: number; readonly secondPerson: boolean }): Promise<boolean>
+  /** To a state of rest. To `done` only when it is not cancelled. */
   close(tx: Tx, key: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean>
-  /** Ids that are due and that no live lease holds, of this version. */
-  due(tx: Tx, saga: string, version: number, limit: number): Promise<readonly string[]>
+  /** Ids that are due and that no live lease holds, of these versions. */
+  due(tx: Tx, saga: string, versions: readonly number[], limit: number): Promise<readonly string[]>
   /** What needs a human, oldest first. */
   stuck(tx: Tx, limit: number): Promise<readonly (RunRow & { readonly saga: string })[]>
+  /** What waits for a confirmation, and what has been due for longer than `overdueMs` without anybody taking it. */
+  waiting(tx: Tx, overdueMs: number, limit: number): Promise<readonly (RunRow & { readonly saga: string })[]>
   retryByHand(tx: Tx, key: RunKey, reason: string): Promise<boolean>
-  closeByHand(tx: Tx, key: RunKey, state: 'done' | 'undone', reason: string, keepForMs: number): Promise<boolean>
+  closeByHand(tx: Tx, key: RunKey, state: 'done' | 'undone', result: string | null, reason: string, keepForMs: number): Promise<boolean>
   /** Of a run that needs a human: its `intent` step happened with that output, or (undefined) did not. */
   resolveStep(tx: Tx, key: RunKey, output: string | undefined, reason: string): Promise<boolean>
+  /** Of a run that needs a human: the step it stands at counts as done, or what is undone next as kept. Answers its name. */
+  skip(tx: Tx, key: RunKey, output: string): Promise<string | undefined>
+  /** Before the point of no return. False: it is over, being undone, behind that point, or does not exist. */
+  cancel(tx: Tx, key: RunKey, reason: string): Promise<boolean>
+  confirm(tx: Tx, key: RunKey, round: number, by: string): Promise<boolean>
+  /** The same note as the last one counts that up; beyond NOTES_MAX the last one is counted up whatever it says. */
+  note(tx: Tx, key: RunKey, note: Note): Promise<void>
+  history(tx: Tx, key: RunKey): Promise<HistoryRows | undefined>
   prune(tx: Tx, limit: number): Promise<number>
 }
+
+/** Notes kept of one run: one that waits for days must not grow for days. */
+export const NOTES_MAX = 300

@@ -8,7 +8,7 @@ import type { DurableKit } from '../kit.ts'
 import type { RunRow, StepRow } from './port.ts'
 import { saga, sagaPort } from './saga.ts'
 import { sagaSql } from './sql.ts'
-import type { Saga, SagaOptions, StepContext } from './types.ts'
+import type { CallContext, Saga, SagaOptions, StepContext } from './types.ts'
 
 const Order = z.object({ id: z.string(), plan: z.string() })
 type Order = z.infer<typeof Order>
@@ -37,7 +37,7 @@ describe.each(testStores)('saga on $name', store => {
 
   interface Faults {
     readonly add?: (context: StepContext) => Promise<unknown>
-    readonly remove?: (context: StepContext) => Promise<unknown>
+    readonly remove?: (context: CallContext) => Promise<unknown>
     readonly record?: () => Promise<unknown>
     readonly send?: (context: StepContext) => Promise<unknown>
   }
@@ -407,7 +407,7 @@ describe.each(testStores)('saga on $name', store => {
       expect(await stuck.markDone(order.id, 'undone', 'refunded by hand')).toBe(true)
       expect(await start(stuck)).toEqual({ outcome: 'undone', reason: 'refunded by hand' })
       expect(await stuck.retry(order.id, 'late')).toBe(false)
-      expect(await stuck.markDone(order.id, 'done', 'late')).toBe(false)
+      expect(await stuck.markDone(order.id, { value: { user: 'late' } }, 'late')).toBe(false)
       expect(told('saga.finished').at(-1)).toMatchObject({ outcome: 'undone', reason: 'refunded by hand' })
     })
 
@@ -417,7 +417,8 @@ describe.each(testStores)('saga on $name', store => {
       const port = sagaPort<unknown>(world.database)
       await world.database.transaction('test.prune', tx => port.prune(tx, 1_000))
       expect((await run())?.state).toBe('needs-human')
-      await provision(world.kit()).markDone(order.id, 'done', 'by hand')
+      await provision(world.kit()).markDone(order.id, { value: { user: 'by hand' } }, 'by hand')
+      expect(await start(provision(world.kit()))).toEqual({ outcome: 'done', value: { user: 'by hand' } })
       await world.elapse(91 * 86_400_000)
       await world.database.transaction('test.prune', tx => port.prune(tx, 1_000))
       expect(await run()).toBeUndefined()
@@ -633,15 +634,14 @@ describe('saga on a real server', () => {
       return live
     })
     await inside.opened
-    expect(await tx(open => sagaSql.renew(open, key, 1, leaseMs))).toBe(true)
+    expect(await tx(open => sagaSql.renew(open, key, 1, leaseMs))).toEqual({ cancelled: null })
     happened.push('heartbeat')
     await world.elapse(leaseMs)
-    const takeOver = tx(open => sagaSql.take(open, key, 1, 'b', leaseMs)).finally(() => { happened.push('take-over') })
+    const takeOver = tx(open => sagaSql.take(open, key, [1], 'b', leaseMs)).finally(() => { happened.push('take-over') })
     for (let waiting = 0; waiting === 0;) waiting = (await tx(open => open.query(`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`))).length
     goOn.open()
     expect(await journalled).toBe(true)
-    const fence = await takeOver
-    expect(fence).toBe(2)
+    expect(await takeOver).toEqual({ fence: 2, tookOver: true })
     expect(happened).toEqual(['heartbeat', 'commit', 'take-over'])
     expect(await tx(write('intent'))).toBe(false)
     expect((await tx(open => sagaSql.steps(open, key)))[0]?.state).toBe('done')
