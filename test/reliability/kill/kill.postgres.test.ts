@@ -18,7 +18,7 @@ describe(`processes that are killed on PostgreSQL (seed ${String(seed)})`, () =>
     expect(figures.kills).toBeGreaterThanOrEqual(KILLS)
     expect(Object.keys(figures.killsByFlow).length).toBeGreaterThanOrEqual(FLOWS.length - 2)
     expect(figures.points).toBeGreaterThanOrEqual(KILLS * 0.7)
-    for (const state of ['saga.resumed', 'once.settled', 'lease.acquired', 'outbox.sent', 'inbox.done', 'worker.iteration']) expect(figures.reached).toContain(state)
+    for (const state of ['saga.resumed', 'once.settled', 'lease.acquired', 'outbox.sent', 'inbox.done', 'worker.iteration']) expect(figures.reached).toHaveProperty([state])
   }, 300_000)
 
   it('do harm where a protection is taken away, and only by their death', async () => {

@@ -27,10 +27,10 @@ export interface KillFigures {
   /** Different points of different flows at which a process died. */
   readonly points: number
   readonly violations: readonly { readonly plan: KillPlan; readonly why: readonly string[] }[]
-  /** From a death until everything was over. */
-  readonly recoveryMsMedian: number
-  readonly recoveryMsMax: number
-  readonly reached: readonly string[]
+  /** From a death until everything was over, each. */
+  readonly recoveriesMs: readonly number[]
+  /** Facts that were announced and states that flows told of, and how often. */
+  readonly reached: Readonly<Record<string, number>>
   readonly seconds: number
 }
 
@@ -46,14 +46,10 @@ export async function killRun({ store, flows, seed, kills, onProgress }: KillRun
   const diedAt = new Set<string>()
   const violations: { plan: KillPlan; why: readonly string[] }[] = []
   const recoveries: number[] = []
-  const figures = (): KillFigures => {
-    const sorted = recoveries.toSorted((a, b) => a - b)
-    return {
-      seed, ...count, kinds, killsByFlow, points: diedAt.size, violations,
-      recoveryMsMedian: Math.round(sorted[sorted.length >> 1] ?? 0), recoveryMsMax: Math.round(sorted.at(-1) ?? 0),
-      reached: [...rig.reached.keys()].toSorted(), seconds: Math.round((performance.now() - startedMs) / 1_000),
-    }
-  }
+  const figures = (): KillFigures => ({
+    seed, ...count, kinds, killsByFlow, points: diedAt.size, violations, recoveriesMs: recoveries,
+    reached: Object.fromEntries(rig.reached), seconds: Math.round((performance.now() - startedMs) / 1_000),
+  })
   const iterate = async (flow: Flow, plan: KillPlan): Promise<readonly string[]> => {
     const seen = await rig.iterate(flow, plan)
     count.iterations += 1
@@ -65,7 +61,7 @@ export async function killRun({ store, flows, seed, kills, onProgress }: KillRun
       killsByFlow[flow.name] = (killsByFlow[flow.name] ?? 0) + 1
       diedAt.add(`${flow.name}: ${point}`)
     }
-    if (seen.recoveryMs !== undefined) recoveries.push(seen.recoveryMs)
+    if (seen.recoveryMs !== undefined) recoveries.push(Math.round(seen.recoveryMs))
     if (seen.violations.length > 0) violations.push({ plan, why: seen.violations })
     onProgress?.(figures())
     return seen.passed
