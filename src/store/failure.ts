@@ -33,6 +33,7 @@ export function storeFailure(transaction: string, phase: Phase, error: unknown):
   const message = `transaction ${transaction}: ${withoutValues(server)} (SQLSTATE ${sqlstate})`
   if (CONFLICTS.has(sqlstate) || isStalePlan(server)) return new HoldfastError('HF_STORE_CONFLICT', { message, context })
   if (TOO_LONG.has(sqlstate)) return new HoldfastError('HF_STORE_TX_TIMEOUT', { message, context })
+  if (isDamage(server)) return new HoldfastError('HF_STORE_DAMAGED', { message, context })
   return new HoldfastError('HF_QUERY_FAILED', { message, context })
 }
 
@@ -82,6 +83,11 @@ function serverError(error: unknown): ServerError | undefined {
 /** Connection exceptions, shutdown, recovery, too many connections, wrong credentials. */
 function isLost(sqlstate: string): boolean {
   return sqlstate.startsWith('08') || sqlstate.startsWith('57P') || sqlstate.startsWith('28') || sqlstate === '53300' || sqlstate === '3D000' || sqlstate === '40003'
+}
+
+/** A page that is not what was written, an index that contradicts itself, a table's file that is gone. */
+function isDamage(server: ServerError): boolean {
+  return server.code === 'XX001' || server.code === 'XX002' || (server.code === '58P01' && server.message.startsWith('could not open file "base/'))
 }
 
 function isStalePlan(server: ServerError): boolean {

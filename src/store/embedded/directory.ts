@@ -57,5 +57,28 @@ export async function makeDirectory(dir: string, flush: boolean, fill: (draft: s
 }
 
 export function damaged(dir: string, reason: string): HoldfastError {
-  return new HoldfastError('HF_STORE_DAMAGED', { message: `the data directory ${dir} cannot be opened: ${reason}; restore a copy of it, or use another directory`, context: { dir } })
+  return new HoldfastError('HF_STORE_DAMAGED', { message: `the data directory ${dir} cannot be opened: ${reason}; restore a snapshot of it (holdfast restore FILE --to ${dir} --replace), or use another directory`, context: { dir } })
+}
+
+/** What the place is like, and not what is in it. */
+const PLACE: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not write there', EPERM: 'this user may not write there', EROFS: 'it is on a file system that is mounted read-only', ENOSPC: 'its disk is full', EDQUOT: 'the quota of its disk is used up',
+  ENOTDIR: 'something on the way to it is a file', EEXIST: 'it is a file and no directory', EIO: 'its disk fails to read or write',
+}
+
+/** The same failure in our words, where the place is at fault; anything else passes. */
+export function placeFailure(dir: string, error: unknown): unknown {
+  const code = error instanceof Error && !(error instanceof HoldfastError) ? (error as NodeJS.ErrnoException).code : undefined
+  const why = code === undefined ? undefined : PLACE[code]
+  return why === undefined ? error : unusable(dir, why, error)
+}
+
+/** PostgreSQL's own words for it. */
+export function placeFailureInWords(dir: string, words: string): HoldfastError | undefined {
+  const code = /No space left/.test(words) ? 'ENOSPC' : /Read-only file system/.test(words) ? 'EROFS' : /Permission denied/.test(words) ? 'EACCES' : /I\/O error/.test(words) ? 'EIO' : undefined
+  return code === undefined ? undefined : unusable(dir, PLACE[code] ?? words)
+}
+
+function unusable(dir: string, why: string, cause?: unknown): HoldfastError {
+  return new HoldfastError('HF_STORE_DIRECTORY', { message: `the data directory ${dir} cannot be used: ${why}; nothing was changed`, cause, context: { dir } })
 }

@@ -26,9 +26,9 @@ export interface EmbeddedDriverOptions {
 }
 
 /**
- * Segments of the log, 16 MB each, after which the data is written out. A server does this by itself; PGlite is its single-user
- * mode, which never does, so that the log would grow for as long as the process lives (measured: 224 MB after 30 large
- * statements), and a start after a crash would replay all of it.
+ * Segments of the log, 16 MB each, after which the data is written out and dead rows are cleared. A server does both by itself; PGlite is
+ * its single-user mode, which never does: the log would grow for as long as the process lives (measured: 224 MB after 30 large
+ * statements), a start after a crash would replay all of it, and the tables of queues would grow with all that ever passed.
  */
 const CHECKPOINT_SEGMENTS = 2
 /**
@@ -133,7 +133,8 @@ export class EmbeddedDriver implements Driver<SqlTx> {
       await this.#turns.enter('checkpoint')
       try {
         files?.forgetSegments()
-        if (this.#unusable === undefined) await pglite.exec('CHECKPOINT')
+        // Not in one call: that would be one transaction, in which VACUUM may not run.
+        for (const statement of ['VACUUM (ANALYZE)', 'CHECKPOINT']) if (this.#unusable === undefined) await pglite.exec(statement)
       } finally {
         this.#turns.leave()
       }

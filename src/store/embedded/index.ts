@@ -13,10 +13,11 @@
  * Needs the package `@electric-sql/pglite` (an optional peer dependency).
  */
 import { resolve } from 'node:path'
+import type { PGlite } from '@electric-sql/pglite'
 import { durationMs, HoldfastError, messageOf, type Duration } from '../../core/index.ts'
 import { openDatabase } from '../transaction.ts'
 import type { Database, Durability, OpenOptions, SqlTx, Store } from '../port.ts'
-import { damaged, databaseDir, inspectDirectory, makeDirectory } from './directory.ts'
+import { damaged, databaseDir, inspectDirectory, makeDirectory, placeFailure, placeFailureInWords } from './directory.ts'
 import { EmbeddedDriver } from './driver.ts'
 import type { DatabaseEnded } from './fail-stop.ts'
 import { lockDirectory } from './lock.ts'
@@ -52,7 +53,7 @@ export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance'>
 /**
  * A store in `dir` (made where it is missing). No I/O before `open`, which says what it does by `app.progress`: about two seconds for a new
  * directory and one for an existing one; without the prebuilt template 5 to 12 s, in which the process answers nothing.
- * @throws HF_OPTION_INVALID; `open` throws HF_STORE_LOCKED (open elsewhere, with the pid) and HF_STORE_DAMAGED (nothing was touched)
+ * @throws HF_OPTION_INVALID; `open` throws HF_STORE_LOCKED (open elsewhere, with the pid), HF_STORE_DIRECTORY (not writable, full, no directory) and HF_STORE_DAMAGED
  */
 export function embedded(dir: string, options: EmbeddedOptions): Store {
   const given = { ...EMBEDDED_DEFAULTS, ...options }
@@ -73,15 +74,15 @@ export function embedded(dir: string, options: EmbeddedOptions): Store {
       const path = resolve(dir)
       let driver: EmbeddedDriver | undefined
       const lost = new HoldfastError('HF_STORE_LOCKED', { message: `the data directory ${path} was taken over by another process while this one stood still; this one must be started again`, context: { dir: path } })
-      const lock = await lockDirectory(path, env, () => { driver?.disable(lost) })
+      const lock = await lockDirectory(path, env, () => { driver?.disable(lost) }).catch((error: unknown) => { throw placeFailure(path, error) })
       try {
         const ended = (error: DatabaseEnded): void => { driver?.disable(endedFor(path, error)) }
         const { pglite, files } = await openDirectory(path, given.flush, openOptions, ended)
         driver = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
         return openDatabase(driver, { env, events })
       } catch (error) {
-        await lock.release()
-        throw error
+        await lock.release().catch(() => undefined)
+        throw placeFailure(path, error)
       }
     },
   }
@@ -107,11 +108,29 @@ async function openDirectory(dir: string, flush: Flush, { events }: OpenOptions,
   progress(`opening the database in ${dir}`)
   const exitCode = process.exitCode
   try {
-    return await openPglite({ dir: databaseDir(dir), flush, onEnded })
+    const opened = await openPglite({ dir: databaseDir(dir), flush, onEnded })
+    const hole = await holeIn(opened.pglite)
+    if (hole === undefined) return opened
+    await opened.files?.closeFs()
+    throw damaged(dir, hole)
   } catch (error) {
     // The WebAssembly runtime takes PostgreSQL's exit for the process's own.
     process.exitCode = exitCode
+    if (error instanceof HoldfastError) throw error
+    const place = placeFailureInWords(dir, messageOf(error))
+    if (place !== undefined) throw place
     if (error instanceof RangeError) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `the embedded database cannot be started: ${messageOf(error)}`, cause: error })
     throw damaged(dir, `PostgreSQL does not start on it (${messageOf(error)})`)
   }
+}
+
+/**
+ * A file of a table or an index that is missing or was cut to nothing, which PostgreSQL takes for an empty one. An index has at least one page;
+ * a table that once had rows and is empty now was cut short by TRUNCATE or VACUUM, which say so in the catalog.
+ */
+async function holeIn(pglite: PGlite): Promise<string | undefined> {
+  const { rows: [hole] } = await pglite.query<{ readonly name: string; readonly path: string }>(`
+    SELECT oid::regclass::text AS name, pg_relation_filepath(oid) AS path FROM pg_class
+     WHERE relpersistence = 'p' AND pg_relation_size(oid) = 0 AND (relkind = 'i' OR (relkind IN ('r', 't', 'm') AND relpages > 0)) ORDER BY 1 LIMIT 1`)
+  return hole === undefined ? undefined : `${hole.path}, the file of ${hole.name}, is missing or empty`
 }

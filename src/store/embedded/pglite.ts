@@ -57,19 +57,26 @@ export async function openPglite({ dir, flush = 'os', template, onEnded }: OpenP
 
 /** What PostgreSQL said before it gave up: PGlite keeps only that it did. */
 class LastWords {
-  said: string | undefined
+  #said: string | undefined
+  #detail = ''
   #kept = false
+
+  get said(): string | undefined {
+    return this.#said === undefined || this.#detail === '' ? this.#said : `${this.#said}: ${this.#detail}`
+  }
 
   /** False: PGlite need not print it. */
   hear(line: string): false {
-    const [, message] = /\b(?:PANIC|FATAL):\s+(.*)/.exec(line) ?? []
-    if (message !== undefined && !this.#kept) this.said = message
+    const [, kind, message] = /\b(PANIC|FATAL|DETAIL):\s+(.*)/.exec(line) ?? []
+    if (message === undefined || this.#kept) return false
+    if (kind === 'DETAIL') this.#detail = message
+    else [this.#said, this.#detail] = [message, '']
     return false
   }
 
   /** Nothing said later is a better reason. */
   keep(reason: string): void {
-    this.said ??= reason
+    this.#said ??= reason
     this.#kept = true
   }
 }
