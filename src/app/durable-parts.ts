@@ -152,7 +152,7 @@ export class DurableParts<Tx> {
    * from starting: the recovery worker goes on with it at once, and says what fails.
    */
   async begin(goOn: () => void): Promise<void> {
-    await endsWithin(this.#kit.env, FIRST_SWEEP_MS, () => this.#sweep())
+    await endsWithin(this.#kit.env, FIRST_SWEEP_MS, () => this.#sweep(FIRST_SWEEP_MS))
     goOn()
     this.#started = true
     this.outbox.start()
@@ -160,8 +160,8 @@ export class DurableParts<Tx> {
   }
 
   /** One at a time: the worker joins the sweep of the start. */
-  #sweep(): Promise<void> {
-    this.#sweeping ??= this.#recovery.sweep().finally(() => { this.#sweeping = undefined })
+  #sweep(waitMs?: number): Promise<void> {
+    this.#sweeping ??= this.#recovery.sweep(waitMs).finally(() => { this.#sweeping = undefined })
     return this.#sweeping
   }
 

@@ -5,6 +5,7 @@
  * its own boundary: one feature that cannot be swept does not keep the others.
  */
 import { messageOf, HoldfastError, type Json } from '../core/index.ts'
+import type { Database } from '../store/index.ts'
 import type { DurableKit } from './kit.ts'
 import { inboxPort, type Inbox } from './inbox/inbox.ts'
 import { leasePort } from './lease/lease.ts'
@@ -38,13 +39,16 @@ export interface RecoverySources<Tx> {
 }
 
 export interface Recovery {
-  /** One pass. Emits sweep.done. @throws when a part failed, after all had their turn */
-  sweep(): Promise<void>
+  /**
+   * One pass: takes up what is due, and waits for it `waitMs` (2 s) at most; it goes on afterwards. Emits sweep.done.
+   * @throws when a part failed, after all had their turn
+   */
+  sweep(waitMs?: number): Promise<void>
   /** Oldest first within each kind. */
   workItems(limit: number): Promise<readonly WorkItem[]>
 }
 
-export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: number; readonly rowsMax: number; readonly leaseOlderThanMs: number } = Object.freeze({
+export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: number; readonly rowsMax: number; readonly leaseOlderThanMs: number; readonly sweepWaitMs: number } = Object.freeze({
   /** Runs and messages taken up per feature and pass. */
   runsMax: 50,
   keysMax: 100,
@@ -52,12 +56,23 @@ export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: nu
   rowsMax: 500,
   /** The originals' ten minutes for locks of dead holders. */
   leaseOlderThanMs: 600_000,
+  /** What was taken up and takes longer goes on by itself: the next sweep must come, for what was left by then. */
+  sweepWaitMs: 2_000,
 })
 
-export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>): Recovery {
-  const { runsMax, keysMax, rowsMax, leaseOlderThanMs } = RECOVERY_DEFAULTS
+/** Tables that forget, each in its own small transaction, so that one which can't does not keep the others. */
+const PRUNED: readonly (readonly [what: string, prune: <Tx>(database: Database<Tx>, tx: Tx, limit: number) => Promise<number>])[] = [
+  ['once', (database, tx, limit) => oncePort(database).prune(tx, limit)],
+  ['saga', (database, tx, limit) => sagaPort(database).prune(tx, limit)],
+  ['inbox', (database, tx, limit) => inboxPort(database).prune(tx, limit)],
+  ['outbox', (database, tx, limit) => outboxPort(database).prune(tx, limit)],
+  ['retry-store', (database, tx, limit) => retryStorePort(database).prune(tx, limit)],
+]
 
-  async function sweep(): Promise<void> {
+export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>): Recovery {
+  const { runsMax, keysMax, rowsMax, leaseOlderThanMs, sweepWaitMs } = RECOVERY_DEFAULTS
+
+  async function sweep(waitMs: number = sweepWaitMs): Promise<void> {
     const begunAtMs = kit.env.monotonic()
     const failures: string[] = []
     const count = async (what: string, work: () => Promise<number>): Promise<number> => {
@@ -68,27 +83,31 @@ export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>):
         return 0
       }
     }
-    let sagas = 0
-    for (const each of sources.sagas()) sagas += await count(`saga ${each.name}`, () => each.sweep(runsMax))
-    let settled = 0
-    for (const each of sources.onces()) settled += await count(`once ${each.name}`, () => each.sweep(keysMax))
-    const inbox = await count('inbox', () => sources.inbox.sweep(runsMax))
-    const outbox = await count('outbox', () => sources.outbox.sweep(runsMax))
-    const leases = await count('leases', () => kit.database().transaction('lease.reap', async tx => (await leasePort<Tx>(kit.database()).reap(tx, leaseOlderThanMs, rowsMax)).length))
-    const keys = await count('old records', prune)
-    kit.events.emit('sweep.done', { sagas, inbox, outbox, leases, keys: keys + settled, durationMs: kit.env.monotonic() - begunAtMs })
+    const sum = (counts: readonly number[]): number => counts.reduce((total, each) => total + each, 0)
+    // One for each: more than ten listeners on one signal are taken for a leak.
+    const waits: AbortController[] = []
+    const enough = (): AbortSignal => {
+      const wait = new AbortController()
+      waits.push(wait)
+      return wait.signal
+    }
+    const timer = kit.env.timer(waitMs, () => { for (const wait of waits) wait.abort() }, { keepAlive: true })
+    try {
+      // Beside each other: an outside call that takes long in one of them keeps none of the others from being taken up.
+      const [sagas, settled, inbox, outbox] = await Promise.all([
+        Promise.all(sources.sagas().map(each => count(`saga ${each.name}`, () => each.sweep(runsMax, enough())))),
+        Promise.all(sources.onces().map(each => count(`once ${each.name}`, () => each.sweep(keysMax, enough())))),
+        count('inbox', () => sources.inbox.sweep(runsMax)),
+        count('outbox', () => sources.outbox.sweep(runsMax)),
+      ])
+      const leases = await count('leases', () => kit.database().transaction('lease.reap', async tx => (await leasePort<Tx>(kit.database()).reap(tx, leaseOlderThanMs, rowsMax)).length))
+      let pruned = 0
+      for (const [what, prune] of PRUNED) pruned += await count(`old ${what}`, () => kit.database().transaction(`${what}.prune`, tx => prune<Tx>(kit.database(), tx, rowsMax)))
+      kit.events.emit('sweep.done', { sagas: sum(sagas), inbox, outbox, leases, keys: pruned + sum(settled), durationMs: kit.env.monotonic() - begunAtMs })
+    } finally {
+      timer.cancel()
+    }
     if (failures.length > 0) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `recovery could not look at everything: ${failures.join('; ')}` })
-  }
-
-  /** Each table in its own small transaction. */
-  async function prune(): Promise<number> {
-    const database = kit.database()
-    const once = await database.transaction('once.prune', tx => oncePort<Tx>(database).prune(tx, rowsMax))
-    const saga = await database.transaction('saga.prune', tx => sagaPort<Tx>(database).prune(tx, rowsMax))
-    const inbox = await database.transaction('inbox.prune', tx => inboxPort<Tx>(database).prune(tx, rowsMax))
-    const outbox = await database.transaction('outbox.prune', tx => outboxPort<Tx>(database).prune(tx, rowsMax))
-    const inputs = await database.transaction('retry-store.prune', tx => retryStorePort<Tx>(database).prune(tx, rowsMax))
-    return once + saga + inbox + outbox + inputs
   }
 
   async function workItems(limit: number): Promise<readonly WorkItem[]> {

@@ -98,7 +98,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
   const about = {
     kind: 'once' as const,
     runbook: options.runbook,
-    sweep: async (limit: number): Promise<number> => await outside?.sweep(limit) ?? 0,
+    sweep: async (limit: number, enough: AbortSignal = new AbortController().signal): Promise<number> => await outside?.sweep(limit, enough) ?? 0,
     settleByHand: async (key: string, as: 'retry' | 'discard', reason: string): Promise<boolean> => {
       const database = kit.database()
       const state = as === 'retry' ? 'released' : 'discarded'

@@ -5,6 +5,7 @@
  * calls the outcome `unknown` and settles it by policy; the late holder's completion is refused by its fence.
  */
 import { currentContext, decodeJson, durationMs, encodeJson, HoldfastError, isHoldfastError, messageOf, type Json } from '../../core/index.ts'
+import { Crew } from '../crew.ts'
 import { failureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
@@ -18,6 +19,8 @@ const SETTLE_AFTER_MS = 30_000
 const COMPLETE_ATTEMPTS = 3
 const COMPLETE_PAUSE_MS = 200
 const LEASE_MIN_MS = 1_000
+/** Keys that sweeps settle at a time. */
+const SETTLE_CONCURRENCY = 16
 
 type Claimed<R> =
   | { readonly mine: true; readonly fence: number; /** An earlier holder may have done it. */ readonly maybe: boolean }
@@ -25,13 +28,14 @@ type Claimed<R> =
 
 export interface OutsideRunner<I, R> {
   call(prepared: Prepared<I>, signal: AbortSignal): Promise<OnceOutcome<R>>
-  sweep(limit: number): Promise<number>
+  sweep(limit: number, enough: AbortSignal): Promise<number>
 }
 
 export function outsideOnce<In, I, R extends Json | void, Tx>(
   name: string, options: OutsideOnce<In, I, R, Tx>, keepForMs: number, prepare: (given: unknown) => Promise<Prepared<I>>, kit: DurableKit<Tx>,
 ): OutsideRunner<I, R> {
   const leaseMs = durationMs(options.lease ?? ONCE_DEFAULTS.lease, `once ${name}: lease`, { min: LEASE_MIN_MS })
+  const crew = new Crew(SETTLE_CONCURRENCY)
   const policy = typeof options.onUnknown === 'object' ? 'verify' : options.onUnknown
 
   async function call(prepared: Prepared<I>, signal: AbortSignal): Promise<OnceOutcome<R>> {
@@ -165,17 +169,16 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
     }
   }
 
-  async function sweep(limit: number): Promise<number> {
+  async function sweep(limit: number, enough: AbortSignal): Promise<number> {
     const keys = await kit.database().transaction('once.stuck', tx => port().stuck(tx, name, policy !== 'hold', limit))
-    for (const key of keys) await settleOne(key)
-    return keys.length
+    return crew.run(keys, settleOne, enough)
   }
 
   /** One key's failure is its own: its record says so, and the next key is looked at. */
   async function settleOne(key: string): Promise<void> {
-    const record = await kit.database().transaction('once.read', tx => port().read(tx, name, key))
-    if (record === undefined) return
     try {
+      const record = await kit.database().transaction('once.read', tx => port().read(tx, name, key))
+      if (record === undefined) return
       await call({ ...await prepare(decodeJson(record.input)), fingerprint: record.fingerprint }, new AbortController().signal)
     } catch {
       // Thrown on by `call` for its caller, who is gone; what it means was recorded, or the record stays unknown and is shown.

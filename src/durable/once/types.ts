@@ -75,8 +75,11 @@ export interface Once<In, R, Tx> {
   readonly kind: 'once'
   readonly name: string
   readonly runbook: string | undefined
-  /** Settles by policy what no live holder has, at most `limit` keys. Answers how many were looked at. */
-  sweep(limit: number): Promise<number>
+  /**
+   * Settles by policy what no live holder has, at most `limit` keys, 16 at a time over all sweeps. Answers how many were begun, when they are over or
+   * `enough` aborts; what was begun goes on.
+   */
+  sweep(limit: number, enough?: AbortSignal): Promise<number>
   /** A human's word about an `unknown` key: `retry` (it did not happen: the key is free again) or `discard` (leave it be). False when it was not unknown. */
   settleByHand(key: string, as: 'retry' | 'discard', reason: string): Promise<boolean>
 }

@@ -8,6 +8,7 @@
  */
 import { canonicalJson, checkInput, checkName, currentContext, decodeJson, encodeJson, HoldfastError, withContext, type Json, type Schema } from '../../core/index.ts'
 import { bodyFor } from '../../store/index.ts'
+import { Crew } from '../crew.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
@@ -22,8 +23,8 @@ import { Recording } from './recording.ts'
 import { sagaSql } from './sql.ts'
 import type { Saga, SagaOptions, SagaOutcome, SagaPorts } from './types.ts'
 
-/** Runs that one sweep goes on with at a time. */
-const SWEEP_CONCURRENCY = 4
+/** Runs that sweeps go on with at a time. */
+const SWEEP_CONCURRENCY = 16
 /** Who finds another call at work asks again so soon. */
 const BUSY_MS = 1_000
 
@@ -38,6 +39,7 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
   // Inside, kinds are texts: the types of the steps have seen to it that each has a handler.
   const options = given as unknown as SagaOptions<In, I, R, Tx, string>
   const { leaseMs, deadlineMs, versions } = resolved
+  const crew = new Crew(SWEEP_CONCURRENCY)
   const { version } = options
   /** Runs that this process holds. */
   const held = new Map<string, Execution<In, I, R, Tx>>()
@@ -122,10 +124,9 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
     return { outcome: 'running', reason, retryAfterMs: Math.ceil(run.waitMs) }
   }
 
-  async function sweep(limit: number): Promise<number> {
+  async function sweep(limit: number, enough: AbortSignal = new AbortController().signal): Promise<number> {
     const ids = await kit.database().transaction('saga.due', tx => port().due(tx, name, versions, limit))
-    for (let from = 0; from < ids.length; from += SWEEP_CONCURRENCY) await Promise.all(ids.slice(from, from + SWEEP_CONCURRENCY).map(resume))
-    return ids.length
+    return crew.run(ids, resume, enough)
   }
 
   /** One run's failure to be recorded is its own; the others go on, and it is found again. */

@@ -160,8 +160,8 @@ export interface Saga<In, R> {
    *   not, the same call may be made again)
    */
   start(id: string, input: In): Promise<SagaOutcome<R>>
-  /** Goes on with what no live lease holds and is due, at most `limit` runs, four at a time. Answers how many. */
-  sweep(limit: number): Promise<number>
+  /** Goes on with what no live lease holds and is due, at most `limit` runs, 16 at a time over all sweeps. Answers how many were begun, when they are over or `enough` aborts; what was begun goes on. */
+  sweep(limit: number, enough?: AbortSignal): Promise<number>
   /** An operator's word: try again from where it stands. False when it does not need a human. */
   retry(id: string, reason: string, actor?: Actor): Promise<boolean>
   /** An operator settled it by hand: undone, or done with this result, which later starts are answered. False when it does not need a human. @throws HF_RESULT_NOT_JSON */
