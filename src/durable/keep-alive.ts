@@ -33,6 +33,7 @@ export class KeepAlive {
   #untilMs: number
   #watch: Timer | undefined
   #next: Timer | undefined
+  readonly #letGo: (() => void)[] = []
 
   constructor(options: KeepAliveOptions) {
     this.#options = options
@@ -51,11 +52,30 @@ export class KeepAlive {
     return this.#options.env.monotonic() < this.#untilMs
   }
 
+  /**
+   * For work under the lease: aborts when it is lost or `outer` aborts, until `stop()`.
+   * Not AbortSignal.any: on Node 20 a signal of it that somebody still listens to is kept for ever, one for each message.
+   */
+  until(outer: AbortSignal): AbortSignal {
+    const work = new AbortController()
+    const lost = this.#lost.signal
+    lost.addEventListener('abort', () => { work.abort(lost.reason) }, { once: true })
+    const abort = (): void => { work.abort(outer.reason) }
+    if (lost.aborted) work.abort(lost.reason)
+    else if (outer.aborted) abort()
+    else {
+      outer.addEventListener('abort', abort, { once: true })
+      this.#letGo.push(() => { outer.removeEventListener('abort', abort) })
+    }
+    return work.signal
+  }
+
   /** No more heartbeats. Twice does nothing. */
   stop(): void {
     this.#watch?.cancel()
     this.#next?.cancel()
     this.#stopped.abort()
+    for (const letGo of this.#letGo.splice(0)) letGo()
   }
 
   /** Told from outside: the store refused a write of this fence. */

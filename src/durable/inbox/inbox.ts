@@ -180,7 +180,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
       onLost: reason => { kit.events.emit('lease.lost', { lease: `inbox:${source}`, fence, reason }) },
     })
     const message = { source, id, lane, priority, payload: decodeJson<Json>(row.payload) }
-    const context = { signal: AbortSignal.any([keepAlive.signal, stopped]), attempt, receivedAtMs }
+    const context = { signal: keepAlive.until(stopped), attempt, receivedAtMs }
     try {
       // Stalled while it was taken: another has it, or will.
       if (!keepAlive.held) return

@@ -59,7 +59,7 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
     try {
       // Stalled for longer than the lease while it asked: another may be at it, and a call that leaves now could not be seen by its look.
       if (!keepAlive.held) return { outcome: 'in-progress', retryAfterMs: COMPLETE_PAUSE_MS }
-      return await work(prepared, fence, maybe, keepAlive, AbortSignal.any([keepAlive.signal, signal]))
+      return await work(prepared, fence, maybe, keepAlive, keepAlive.until(signal))
     } finally {
       keepAlive.stop()
     }

@@ -92,6 +92,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
       renew: signal => kit.database().transaction('outbox.renew', tx => port().renewLane(tx, lane, fence, leaseMs), { signal }),
       onLost: reason => { kit.events.emit('lease.lost', { lease: `outbox:${lane}`, fence, reason }) },
     })
+    const signal = keepAlive.until(stopped)
     try {
       for (let sent = 0; sent < MESSAGES_PER_TURN && keepAlive.held && !stopped.aborted; sent++) {
         const begun = await rerunUnknownCommit(() => kit.database().transaction('outbox.sending', tx => begin(tx, lane, fence)))
@@ -99,7 +100,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
         if (begun.lost) keepAlive.lose('another instance took over')
         // Stalled while it was marked: whoever holds the lane by now calls it unknown or sends it.
         if (begun.row === undefined || !keepAlive.held) break
-        await sendOne(begun.row, fence, AbortSignal.any([keepAlive.signal, stopped]))
+        await sendOne(begun.row, fence, signal)
       }
       if (keepAlive.held) await kit.database().transaction('outbox.release', tx => port().releaseLane(tx, lane, fence))
     } catch {
