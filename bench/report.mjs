@@ -4,8 +4,8 @@
  * A row is { bench, case, subject, value, unit } and, where it was measured just now, { best, p99 } beside.
  */
 
-/** What a subject's name begins with: `cockatiel` of `cockatiel@4.0.0`. */
-const keyOf = subject => subject.split('@')[0]
+/** What a subject is called by: `cockatiel` of `cockatiel@4.0.0`, `dbos-sdk` of `@dbos-inc/dbos-sdk@5.3.0`. */
+export const keyOf = subject => /^(?:@[^/]+\/)?([^@ ]+)/.exec(subject)?.[1] ?? subject
 const find = (rows, [name, key, unit]) => rows.find(row => row.case === name && keyOf(row.subject) === key && row.unit === unit)
 
 export function jsonLines(rows) {

@@ -9,7 +9,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { benchNames, helpText, readOptions, selected, UsageError } from '../bench/options.mjs'
-import { judged, jsonLines, markdown, readJsonLines, table } from '../bench/report.mjs'
+import { judged, jsonLines, keyOf, markdown, readJsonLines, table } from '../bench/report.mjs'
 import { definitionOf, packagesOf, run } from '../bench/run.mjs'
 
 const root = resolve(import.meta.dirname, '..')
@@ -33,12 +33,12 @@ async function main(args) {
   }
   const definition = await definitionOf(options.name)
   const cases = selected(definition, options)
-  const { rows, failures } = options.from === undefined ? await measured(options, definition, cases) : { rows: saved(options, definition), failures: [] }
+  const { rows, failures, server } = options.from === undefined ? await measured(options, definition, cases) : { rows: saved(options, definition), failures: [], server: undefined }
 
   const noteOf = name => definition.cases.find(one => one.name === name)?.note
   if (options.json) process.stdout.write(jsonLines(rows))
   else if (options.markdown) process.stdout.write(markdown(rows, noteOf))
-  else process.stdout.write(`${options.from === undefined ? conditions(options) : ''}${table(rows, noteOf)}`)
+  else process.stdout.write(`${options.from === undefined ? conditions(options, server) : ''}${table(rows, noteOf)}`)
 
   for (const failure of failures) say(`bench: failed: ${failure}`)
   const withinBudgets = options.check ? check(definition, rows, options) : true
@@ -59,7 +59,7 @@ function saved({ name, from, only, subjects }) {
   } catch (error) {
     throw new UsageError(`--from: ${error instanceof Error ? error.message : String(error)}`)
   }
-  const wanted = row => row.bench === name && (only === undefined || row.case.includes(only)) && (subjects === undefined || subjects.includes(row.subject.split('@')[0]))
+  const wanted = row => row.bench === name && (only === undefined || row.case.includes(only)) && (subjects === undefined || subjects.includes(keyOf(row.subject)))
   const rows = readJsonLines(text).filter(wanted)
   if (rows.length === 0) throw new UsageError(`--from: ${from} has no line of the bench ${name} that was asked for`)
   return rows
@@ -77,12 +77,13 @@ function check(definition, rows, { json, only, subjects }) {
 }
 
 /** What figures have to be read with. */
-function conditions({ runs, quick }) {
+function conditions({ runs, quick }, server) {
   const processors = cpus()
   const load = (loadavg()[0] ?? 0).toFixed(1)
   const noisy = Number(load) > 1.5 ? ' (others are at work: trust the ratios only)' : ''
   return [
     `node ${process.version}, ${process.platform} ${process.arch}, ${processors[0]?.model ?? 'unknown processor'} x ${processors.length}, load ${load}${noisy}`,
+    ...(server === undefined ? [] : [server]),
     `median of ${runs} process${runs === 1 ? '' : 'es'}, of each the median chunk${quick ? '; quick: these figures mean little' : ''}`,
     '',
     '',

@@ -54,7 +54,7 @@ describe('the command line', () => {
     for (const args of [[], ['brakes']]) {
       const { code, out, err } = bench(...args)
       expect({ code, out }).toEqual({ code: 64, out: '' })
-      expect(err).toContain('the benches are: guard')
+      expect(err).toContain('the benches are: durable, guard')
     }
   })
 
@@ -144,12 +144,52 @@ describe('saved figures', () => {
   })
 })
 
+describe('durable', () => {
+  const PER = 'ops/s'
+  /** Figures that keep every budget by a little. */
+  const kept: readonly Omit<Row, 'bench'>[] = [['sequential', 300], ['32 in parallel', 500]].flatMap(([how, dbosPercent]) => [
+    { case: `once, ${String(how)}`, subject: 'bare', value: 1_000, unit: PER },
+    { case: `once, ${String(how)}`, subject: 'holdfast', value: 800, unit: PER },
+    { case: `saga, 3 steps, ${String(how)}`, subject: '@dbos-inc/dbos-sdk@5.3.0', value: 100, unit: PER },
+    { case: `saga, 3 steps, ${String(how)}`, subject: 'holdfast', value: Number(dbosPercent), unit: PER },
+  ])
+  const check = (name: string, missed?: string): ReturnType<typeof bench> => {
+    const path = join(dir, `${name}.jsonl`)
+    writeFileSync(path, kept.map(row => `${JSON.stringify({ bench: 'durable', ...row, value: row.case === missed && row.subject === 'holdfast' ? row.value - 1 : row.value })}\n`).join(''))
+    return bench('durable', '--from', path, '--check')
+  }
+
+  it('passes the check when every budget is kept, and fails it when any is missed', () => {
+    const { code, out } = check('durable')
+    expect(out.match(/^ {2}pass /gm)).toHaveLength(4)
+    expect(code).toBe(0)
+    for (const { case: missed, subject } of kept.filter(row => row.subject === 'holdfast')) {
+      const verdict = check('missed', missed)
+      expect([subject, missed, verdict.out.match(/^ {2}MISS /gm)?.length, verdict.code]).toEqual([subject, missed, 1, 1])
+    }
+  })
+
+  it('chooses peers by their names without scope', () => {
+    const path = join(dir, 'durable.jsonl')
+    expect(rowsOf(bench('durable', '--from', path, '--json', '--subjects', 'dbos-sdk').out).map(row => row.subject)).toEqual(['@dbos-inc/dbos-sdk@5.3.0', '@dbos-inc/dbos-sdk@5.3.0'])
+  })
+
+  it('measures on a server that it starts, subjects taking turns', () => {
+    const { code, out, err } = bench('durable', '--json', '--quick', '--source', '--only', 'once, sequential')
+    expect(err).not.toContain('failed')
+    expect(code).toBe(0)
+    expect(rowsOf(out).map(({ bench: name, case: of, subject, unit, value }) => [name, of, subject, unit, value > 0])).toEqual([
+      ['durable', 'once, sequential', 'bare', PER, true], ['durable', 'once, sequential', 'holdfast', PER, true],
+    ])
+  }, 60_000)
+})
+
 describe('the peers', () => {
   it('are installed from a lockfile of their own that names no registry, by nobody but the bench', () => {
     expect(readFileSync(join(root, 'bench/package-lock.json'), 'utf8')).not.toMatch(/"resolved"|https?:\/\/registry/)
     const own = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly workspaces: readonly string[]; readonly devDependencies: Readonly<Record<string, string>> }
     expect(own.workspaces).not.toContain('bench')
-    for (const peer of ['cockatiel', 'opossum', 'p-retry', 'effect']) expect(own.devDependencies).not.toHaveProperty(peer)
+    for (const peer of ['cockatiel', 'opossum', 'p-retry', 'effect', '@dbos-inc/dbos-sdk', 'graphile-worker', 'pg-boss']) expect(own.devDependencies).not.toHaveProperty(peer)
     expect(existsSync(join(root, 'bench/package.json'))).toBe(true)
   })
 })
