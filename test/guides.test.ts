@@ -16,9 +16,14 @@ import {
   ADAPTIVE_DEFAULTS, BREAKER_DEFAULTS, BREAKER_PARTITIONS_DEFAULTS, CONCURRENCY_DEFAULTS, DEPENDENCY_DEFAULTS, FALLBACK_DEFAULTS, FAULT_DEFAULTS, HEDGE_DEFAULTS, RATE_DEFAULTS, RATE_LIMIT_DEFAULTS,
   RETRY_BUDGET_DEFAULTS, RETRY_DEFAULTS, STALE_CACHE_DEFAULTS,
 } from 'holdfast/guard'
+import * as holdfast from 'holdfast'
+import * as http from 'holdfast/http'
+import * as memory from 'holdfast/memory'
 import * as testing from 'holdfast/testing'
 import ts from 'typescript'
 import { beforeAll, describe, expect, it } from 'vitest'
+import * as zod from 'zod'
+import { ONCE_DEFAULTS } from '../src/durable/index.ts'
 
 const root = resolve(import.meta.dirname, '..')
 const guides = join(root, 'docs/guides')
@@ -41,7 +46,7 @@ function blocksOf(page: string, text: string): readonly Block[] {
   }))
 }
 
-const MODULES: Readonly<Record<string, unknown>> = { 'holdfast/core': core, 'holdfast/guard': guard, 'holdfast/testing': testing }
+const MODULES: Readonly<Record<string, unknown>> = { 'holdfast/core': core, 'holdfast/guard': guard, 'holdfast/testing': testing, holdfast, 'holdfast/http': http, 'holdfast/memory': memory, zod }
 
 /** Runs a block; what it printed. Imports become look-ups among MODULES, since only a file can import. */
 async function printedBy(code: string): Promise<string> {
@@ -98,6 +103,8 @@ const OPTIONS: readonly (readonly [file: string, names: readonly string[], guide
   ['options.ts', ['DependencyOptions'], 'composing.md'],
   ['call.ts', ['CallBase', 'RepeatableCall', 'OnceCall', 'WithFallback'], 'composing.md'],
   ['policy.ts', ['RunOptions'], 'composing.md'],
+  ['../durable/once/types.ts', ['OnceBase', 'LocalOnce', 'OutsideOnce'], 'idempotency.md'],
+  ['../http/idempotency.ts', ['OperationBase', 'WriteOperation', 'CallOperation'], 'idempotency.md'],
 ]
 
 /** Options that are part of another one's value, or of a dependency, beside those of OPTIONS. */
@@ -113,6 +120,7 @@ const DEFAULTS: readonly (readonly [guide: string, defaults: Readonly<Record<str
   ['rate-limit.md', { maxWait: RATE_LIMIT_DEFAULTS.maxWait }],
   ['hedging.md', { ...HEDGE_DEFAULTS }],
   ['fallback.md', { ...FALLBACK_DEFAULTS, ...STALE_CACHE_DEFAULTS }],
+  ['idempotency.md', { keepFor: ONCE_DEFAULTS.keepFor, lease: ONCE_DEFAULTS.lease, bodyLimit: http.IDEMPOTENCY_DEFAULTS.bodyLimit, answerLimit: http.IDEMPOTENCY_DEFAULTS.answerLimit }],
   ['composing.md', { ...DEPENDENCY_DEFAULTS, concurrency: CONCURRENCY_DEFAULTS.limit }],
 ]
 
@@ -209,7 +217,7 @@ describe('the guides', () => {
   beforeAll(() => { heard = complaints([...blocks, planted]) }, 60_000)
 
   it('are all there, and say when not to use what they describe', () => {
-    expect(pages.map(({ name }) => name).sort()).toEqual(['README.md', 'breaker.md', 'composing.md', 'concurrency-limit.md', 'fallback.md', 'fault-injection.md', 'hedging.md', 'migrating.md', 'rate-limit.md', 'retry.md', 'stores.md', 'timeout-and-deadline.md'])
+    expect(pages.map(({ name }) => name).sort()).toEqual(['README.md', 'breaker.md', 'composing.md', 'concurrency-limit.md', 'fallback.md', 'fault-injection.md', 'hedging.md', 'idempotency.md', 'migrating.md', 'rate-limit.md', 'retry.md', 'stores.md', 'timeout-and-deadline.md'])
     for (const { name, text } of pages) if (name !== 'README.md') expect(text, name).toMatch(/## When not to /)
   })
 
