@@ -32,7 +32,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that a room may import; rung 1 of the ladder installs none of them. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  store: ['postgres', '@electric-sql/pglite', '@electric-sql/pglite/nodefs'],
+  store: ['postgres', '@electric-sql/pglite', '@electric-sql/pglite/nodefs', 'pg', 'kysely', 'drizzle-orm'],
   observe: ['pino'],
   http: ['@hono/node-server'],
   telegram: ['grammy', 'grammy/types'],

@@ -4,7 +4,7 @@
 import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
 import { backlog, DURABLE_MIGRATIONS, inbox, type Inbox, type InboxOptions, type LocalOnce, once, type Once, outbox, type Outbox, type OutboxOptions, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
-import { type Database, migrate, type Migration, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
+import { type Database, migrate, type Migration, sqlDatabase, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
 import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
@@ -131,7 +131,7 @@ export class DurableParts<Tx> {
     const { env, events, service } = this.#kit
     const database = await this.store.open({ env, events, service })
     this.#opened.database = database
-    if (database.dialect === 'sql') await this.#migrate(database as unknown as Database<SqlTx>)
+    if (database.dialect === 'sql') await this.#migrate(sqlDatabase(database))
     const { health } = this.#parts
     this.#stopListening = [
       events.on('store.lost', ({ data }) => { health.set(STORE_COMPONENT, 'required', 'unavailable', data.message) }),

@@ -9,10 +9,11 @@ import type { Database, MemoryTable, MemoryTx, SqlTx } from '../store/index.ts'
 const NAME = 'holdfast_inner'
 
 /** Runs `work` so that, when it throws, the transaction is as it was before, and goes on. The error passes. */
-export async function inSavepoint<Tx, T>(database: Pick<Database<Tx>, 'dialect'>, tx: Tx, work: (tx: Tx) => Promise<T>): Promise<T> {
+export async function inSavepoint<Tx, T>(database: Pick<Database<Tx>, 'dialect' | 'sqlOf' | 'savepoint'>, tx: Tx, work: (tx: Tx) => Promise<T>): Promise<T> {
+  if (database.savepoint !== undefined) return database.savepoint(tx, work)
   // `dialect` says which of the two a Tx is (see bodyFor in the store's port).
   return database.dialect === 'sql'
-    ? sqlSavepoint(tx as SqlTx, () => work(tx))
+    ? sqlSavepoint(asSql(database, tx), () => work(tx))
     : memorySavepoint(tx as MemoryTx, inner => work(inner as Tx))
 }
 
@@ -20,13 +21,17 @@ export async function inSavepoint<Tx, T>(database: Pick<Database<Tx>, 'dialect'>
  * Bounds the waits for row locks within `work`, and puts the bound back that the transaction had.
  * Where `work` throws, the savepoint around it puts it back. Does nothing in the memory dialect, where nobody waits inside a transaction.
  */
-export async function withLockTimeout<Tx, T>(database: Pick<Database<Tx>, 'dialect'>, tx: Tx, ms: number, work: () => Promise<T>): Promise<T> {
+export async function withLockTimeout<Tx, T>(database: Pick<Database<Tx>, 'dialect' | 'sqlOf'>, tx: Tx, ms: number, work: () => Promise<T>): Promise<T> {
   if (database.dialect !== 'sql') return work()
-  const sql = tx as SqlTx
+  const sql = asSql(database, tx)
   const rows = await sql.query<{ before: string }>(`SELECT current_setting('lock_timeout') AS before, set_config('lock_timeout', $1, true)`, [`${String(ms)}ms`])
   const value = await work()
   await sql.query(`SELECT set_config('lock_timeout', $1, true)`, [rows[0]?.before ?? '0'])
   return value
+}
+
+function asSql<Tx>(database: Pick<Database<Tx>, 'sqlOf'>, tx: Tx): SqlTx {
+  return database.sqlOf?.(tx) ?? tx as SqlTx
 }
 
 async function sqlSavepoint<T>(tx: SqlTx, work: () => Promise<T>): Promise<T> {

@@ -6,17 +6,23 @@
  */
 import type { SqlTx } from './port.ts'
 
-/** One statement's answer, values in PostgreSQL's text format. */
-export interface RawResult {
+/** One statement's answer: rows as `query` gives them. */
+export interface Answer<Row> {
   /** `SELECT`, `UPDATE`; empty where the dialect does not say. */
   readonly command: string
   /** Rows read or changed, where the command counts them. */
   readonly count: number | null
+  readonly rows: readonly Row[]
+}
+
+/** The same with values in PostgreSQL's text format. */
+export interface RawResult extends Answer<readonly (string | null)[]> {
   readonly fields: readonly { readonly name: string; readonly type: number }[]
-  readonly rows: readonly (readonly (string | null)[])[]
 }
 
 export interface DriverTx extends SqlTx {
+  /** Of several statements in one text the last. Errors are those of `query`. */
+  answer<Row>(sql: string, params?: readonly unknown[]): Promise<Answer<Row>>
   /** Of several statements in one text (without parameters) one result each. Errors are those of `query`. */
   raw(sql: string, params?: readonly unknown[]): Promise<readonly RawResult[]>
 }

@@ -8,6 +8,7 @@
 import { HoldfastError, isHoldfastError, messageOf } from '../core/index.ts'
 import { Availability } from './availability.ts'
 import { withoutLast } from './last.ts'
+import { userTxOf } from './user-tx.ts'
 import type { Database, OpenOptions, Store, TransactionOptions } from './port.ts'
 
 type Hook = (name: string) => void | Promise<void>
@@ -48,6 +49,7 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
   }
   return {
     dialect: database.dialect,
+    ...userTxOf(database),
     durability: database.durability,
     ping: signal => database.ping(signal),
     close: () => database.close(),

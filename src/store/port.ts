@@ -65,6 +65,10 @@ export interface TransactionOptions {
 /** One open database. */
 export interface Database<Tx> {
   readonly dialect: 'sql' | 'memory'
+  /** Where Tx is a client of the user's choosing (./user-tx.ts): the same transaction as SqlTx. A decorator of a database passes it on. */
+  sqlOf?(tx: Tx): SqlTx
+  /** Where that client keeps count of savepoints itself: `work` gets the transaction of the inner one. When it throws, only what it did is taken back. */
+  savepoint?<T>(tx: Tx, work: (inner: Tx) => Promise<T>): Promise<T>
   readonly durability: Durability
   /**
    * Runs `work` in a transaction called `name` and commits. When `work` throws, it is rolled back and the error passes.
@@ -96,9 +100,27 @@ export interface Store<Tx = SqlTx> {
 }
 
 /**
- * The body of a durable feature for this database's dialect. The one place where the two dialects' types meet:
- * a database of dialect `sql` always has SqlTx as its Tx, one of dialect `memory` MemoryTx.
+ * The body of a durable feature for this database's dialect. The one place where the types of transactions meet: a database of
+ * dialect `memory` always has MemoryTx as its Tx, one of dialect `sql` has SqlTx, or says by `sqlOf` how it becomes one.
+ * Each operation of a port takes the transaction first.
  */
-export function bodyFor<Tx, Port>(database: Pick<Database<Tx>, 'dialect'>, bodies: { readonly sql: unknown; readonly memory: unknown }): Port {
-  return (database.dialect === 'sql' ? bodies.sql : bodies.memory) as Port
+export function bodyFor<Tx, Port>(database: Pick<Database<Tx>, 'dialect' | 'sqlOf'>, bodies: { readonly sql: object; readonly memory: object }): Port {
+  if (database.dialect === 'memory') return bodies.memory as Port
+  return (database.sqlOf === undefined ? bodies.sql : throughSql(bodies.sql as Operations, database)) as Port
+}
+
+/** Operations of a port; what they take after the transaction is known to their callers. */
+type Operations = Readonly<Record<string, (tx: SqlTx, ...rest: readonly unknown[]) => unknown>>
+
+const adapted = new WeakMap<object, WeakMap<object, object>>()
+
+function throughSql<Tx>(body: Operations, database: Pick<Database<Tx>, 'sqlOf'>): object {
+  let known = adapted.get(body)
+  if (known === undefined) adapted.set(body, known = new WeakMap<object, object>())
+  let port = known.get(database)
+  if (port === undefined) {
+    port = Object.fromEntries(Object.entries(body).map(([name, operation]) => [name, (tx: Tx, ...rest: readonly unknown[]) => operation(database.sqlOf?.(tx) ?? tx as SqlTx, ...rest)]))
+    known.set(database, port)
+  }
+  return port
 }

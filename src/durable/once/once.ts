@@ -6,7 +6,7 @@
  * it stays `unknown` until it is settled, and is never forgotten.
  * Not here: several steps (../saga), messages (../outbox).
  */
-import { checkInput, checkName, decodeJson, durationMs, encodeJson, HoldfastError, type Json, type Schema } from '../../core/index.ts'
+import { checkInput, checkName, currentContext, decodeJson, durationMs, encodeJson, HoldfastError, type Json, type Schema, withContext } from '../../core/index.ts'
 import { last } from '../../store/index.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf, fingerprintOfJson } from '../fingerprint.ts'
@@ -60,7 +60,9 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     const database = kit.database()
     let written: Written
     try {
-      written = await inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin), same => same))
+      // A transaction that the user's own client has opened is one as well: no outside calls in it.
+      const { transaction = 'once.joined' } = currentContext()
+      written = await withContext({ transaction }, () => inSavepoint(database, tx, inner => claimAndWrite(prepared, local, inner, signal, begin => withLockTimeout(database, inner, DUPLICATE_WAIT_MS, begin), same => same)))
     } catch (error) {
       if (error instanceof Busy) return inProgress()
       throw error

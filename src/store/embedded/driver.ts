@@ -7,7 +7,8 @@
 import type { PGlite } from '@electric-sql/pglite'
 import { HoldfastError, type Env } from '../../core/index.ts'
 import { storeFailure } from '../failure.ts'
-import type { Durability, SqlTx } from '../port.ts'
+import type { DriverTx } from '../driver-tx.ts'
+import type { Durability } from '../port.ts'
 import { Turns } from '../queue.ts'
 import type { DatabaseFiles } from './files.ts'
 import type { BeginOptions, Driver, Session } from '../transaction.ts'
@@ -40,7 +41,7 @@ const WAITERS_MAX = 1_000
 /** PGlite waits for a query that is under way; a checkpoint of a control store takes well below a second. */
 const CLOSE_MS = 5_000
 
-export class EmbeddedDriver implements Driver<SqlTx> {
+export class EmbeddedDriver implements Driver<DriverTx> {
   readonly dialect = 'sql'
   readonly durability: Durability
   readonly #options: EmbeddedDriverOptions
@@ -61,7 +62,7 @@ export class EmbeddedDriver implements Driver<SqlTx> {
     this.#unusable ??= error
   }
 
-  async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<SqlTx>> {
+  async begin(name: string, { signal, timeoutMs = this.#options.transactionTimeoutMs }: BeginOptions): Promise<Session<DriverTx>> {
     await this.#turns.enter(name, signal)
     try {
       await this.#letLoopTurn()

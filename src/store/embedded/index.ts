@@ -23,9 +23,11 @@ import type { DatabaseEnded } from './fail-stop.ts'
 import { lockDirectory } from './lock.ts'
 import { openPglite, type Flush } from './pglite.ts'
 import { unpack } from './tar.ts'
+import { withClient, type TxAdapter } from '../user-tx.ts'
 import { readTemplate } from './template.ts'
 
 export { migrate, type Migration, type MigrationReport } from '../migrations.ts'
+export type { TxAdapter } from '../user-tx.ts'
 export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../port.ts'
 
 const DURABILITY: Readonly<Record<Flush, Durability>> = Object.freeze({
@@ -33,7 +35,12 @@ const DURABILITY: Readonly<Record<Flush, Durability>> = Object.freeze({
   os: Object.freeze({ processCrash: true, powerLoss: false, severalInstances: false }),
 })
 
-export interface EmbeddedOptions {
+export interface EmbeddedOptions<UserTx = SqlTx> {
+  /**
+   * Makes `tx` the client that you write SQL with: `kysely(db)` of holdfast/kysely, `drizzle(make)` of holdfast/drizzle, or `pg()` of
+   * holdfast/pg. Default: `tx.query(sql, params)`, see SqlTx. Nothing else reaches this database, so there is nothing to join but these.
+   */
+  readonly tx?: TxAdapter<UserTx>
   /** Says that this directory is used by one process only. A second one is refused (HF_STORE_LOCKED). */
   readonly singleInstance: true
   /**
@@ -48,14 +55,22 @@ export interface EmbeddedOptions {
   readonly acquireTimeout?: Duration
 }
 
-export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance'>> = Object.freeze({ flush: 'commit', transactionTimeout: '1s', acquireTimeout: '10s' })
+export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance' | 'tx'>> = Object.freeze({ flush: 'commit', transactionTimeout: '1s', acquireTimeout: '10s' })
 
 /**
  * A store in `dir` (made where it is missing). No I/O before `open`, which says what it does by `app.progress`: about two seconds for a new
  * directory and one for an existing one; without the prebuilt template 5 to 12 s, in which the process answers nothing.
  * @throws HF_OPTION_INVALID; `open` throws HF_STORE_LOCKED (open elsewhere, with the pid), HF_STORE_DIRECTORY (not writable, full, no directory) and HF_STORE_DAMAGED
  */
-export function embedded(dir: string, options: EmbeddedOptions): Store {
+export function embedded(dir: string, options: Omit<EmbeddedOptions, 'tx'>): Store
+/** The same, with `tx` of the user's own client. */
+export function embedded<UserTx extends object>(dir: string, options: EmbeddedOptions<UserTx> & { readonly tx: TxAdapter<UserTx> }): Store<UserTx>
+export function embedded<UserTx extends object>(dir: string, options: EmbeddedOptions<UserTx>): Store | Store<UserTx> {
+  const store = embeddedStore(dir, options)
+  return options.tx === undefined ? store : withClient(store, options.tx)
+}
+
+function embeddedStore(dir: string, options: Omit<EmbeddedOptions<never>, 'tx'>): Store {
   const given = { ...EMBEDDED_DEFAULTS, ...options }
   // Types cannot stop a program in JavaScript.
   if ((options as { readonly singleInstance?: unknown } | undefined)?.singleInstance !== true) {

@@ -3,10 +3,10 @@
  *
  * Ends exactly once: by commit, by rollback, or cut by its timer; then its turn passes on and its `tx` is refused.
  */
-import type { PGlite } from '@electric-sql/pglite'
+import type { PGlite, QueryOptions, Results } from '@electric-sql/pglite'
 import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
 import { storeFailure } from '../failure.ts'
-import type { SqlTx } from '../port.ts'
+import type { Answer, DriverTx, RawResult } from '../driver-tx.ts'
 import type { Session } from '../transaction.ts'
 
 interface SessionOptions {
@@ -20,8 +20,8 @@ interface SessionOptions {
   readonly usable: () => HoldfastError | undefined
 }
 
-export class EmbeddedSession implements Session<SqlTx> {
-  readonly tx: SqlTx
+export class EmbeddedSession implements Session<DriverTx> {
+  readonly tx: DriverTx
   readonly cut: Promise<never>
   readonly #options: SessionOptions
   readonly #timer: Timer
@@ -41,7 +41,11 @@ export class EmbeddedSession implements Session<SqlTx> {
       })
       reject(this.#ended)
     })
-    this.tx = { query: (sql, params) => this.#query(sql, params) }
+    this.tx = {
+      query: async <Row>(sql: string, params?: readonly unknown[]) => (await this.#answer<Row>(sql, params)).rows,
+      answer: (sql, params) => this.#answer(sql, params),
+      raw: async (sql, params) => (await this.#run<(string | null)[]>(sql, params, { rowMode: 'array', parsers: unread(options.pglite) })).map(rawResult),
+    }
   }
 
   async commit(): Promise<void> {
@@ -72,15 +76,20 @@ export class EmbeddedSession implements Session<SqlTx> {
     giveBack()
   }
 
-  async #query<Row>(sql: string, params: readonly unknown[] = []): Promise<readonly Row[]> {
+  async #answer<Row>(sql: string, params?: readonly unknown[]): Promise<Answer<Row>> {
+    const results = await this.#run<Row>(sql, params)
+    const last = results.findLast(result => result.fields.length > 0) ?? results.at(-1)
+    return { command: last?.command ?? '', count: countOf(last), rows: last?.rows ?? [] }
+  }
+
+  async #run<Row>(sql: string, params: readonly unknown[] = [], queryOptions: QueryOptions = {}): Promise<readonly Results<Row>[]> {
     const { name, pglite, signal, usable } = this.#options
     const reason = this.#ended ?? usable()
     if (reason !== undefined) throw reason
     if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
     try {
-      if (params.length > 0) return (await pglite.query<Row>(sql, params.map(plain))).rows
-      const results = await pglite.exec(sql)
-      return (results.findLast(result => result.fields.length > 0)?.rows ?? []) as Row[]
+      if (params.length > 0) return [await pglite.query<Row>(sql, params.map(plain), queryOptions)]
+      return await pglite.exec(sql, queryOptions) as unknown as Results<Row>[]
     } catch (error) {
       const failure = storeFailure(name, 'query', error)
       // After the first failure every statement is answered with 25P02: the first is the reason.
@@ -88,6 +97,19 @@ export class EmbeddedSession implements Session<SqlTx> {
       throw failure.context['sqlstate'] === '25P02' && this.#failed !== undefined ? this.#failed : failure
     }
   }
+}
+
+/** Leaves every value as the text that PostgreSQL wrote. */
+function unread(pglite: PGlite): NonNullable<QueryOptions['parsers']> {
+  return Object.fromEntries(Object.keys(pglite.parsers).map(oid => [Number(oid), (text: string) => text]))
+}
+
+function countOf(result: Results<unknown> | undefined): number | null {
+  return result?.rowCount ?? result?.affectedRows ?? null
+}
+
+function rawResult(result: Results<(string | null)[]>): RawResult {
+  return { command: result.command ?? '', count: countOf(result), fields: result.fields.map(({ name, dataTypeID }) => ({ name, type: dataTypeID })), rows: result.rows }
 }
 
 function plain(value: unknown): unknown {

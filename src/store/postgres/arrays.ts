@@ -4,8 +4,12 @@
  * The driver would fetch the array types by itself when it connects; when the connection is cut in that very moment, the
  * rejection of its fetch is nobody's, and ends the process. So it does not, and we ask where somebody waits for the answer.
  */
-interface Types {
+/** What the driver knows of types. */
+export interface DriverTypes {
   readonly parsers: Record<number, (text: string) => unknown>
+  readonly serializers: Record<number, (value: unknown) => string>
+  /** From a type to the type of its arrays. */
+  readonly shared: { readonly typeArrayMap: Record<number, number> }
 }
 
 /** Every array type with the type of its elements. */
@@ -17,11 +21,13 @@ export interface ArrayType {
   readonly delimiter: string
 }
 
-/** Makes results of these types arrays. */
-export function learnArrays(types: Types, arrays: readonly ArrayType[]): void {
+/** Makes results of these types arrays, and arrays parameters of them (for who hands the driver arrays, not ArrayParameters). */
+export function learnArrays(types: DriverTypes, arrays: readonly ArrayType[]): void {
   for (const { oid, element, delimiter } of arrays) {
     const parse = types.parsers[element] ?? (text => text)
     types.parsers[oid] ??= text => parseArray(text, parse, delimiter)
+    types.serializers[oid] ??= value => (Array.isArray(value) ? arrayText(value) : String(value))
+    types.shared.typeArrayMap[element] ??= oid
   }
 }
 

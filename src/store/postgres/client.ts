@@ -8,8 +8,8 @@
 import { Socket } from 'node:net'
 import createSql from 'postgres'
 import type { Env } from '../../core/index.ts'
-import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType } from './arrays.ts'
-import type { RawResult } from '../driver-tx.ts'
+import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType, type DriverTypes } from './arrays.ts'
+import type { Answer, RawResult } from '../driver-tx.ts'
 
 /** Distinct statements kept prepared per connection; a program that builds SQL texts must not grow the server's memory. */
 const PREPARED_MAX = 500
@@ -22,12 +22,6 @@ export interface ClientOptions {
   readonly prepare: boolean
   /** Which of several hosts is tried first. */
   readonly firstHost: number
-}
-
-export interface QueryResult {
-  readonly rows: readonly unknown[]
-  /** `COMMIT`, `ROLLBACK`, `SELECT`: what the server says that it did. */
-  readonly command: string | undefined
 }
 
 export class Client {
@@ -75,6 +69,11 @@ export class Client {
     this.#sql = createSql(options.url, given)
   }
 
+  /** The driver itself, for who writes statements in its own way; see `lost` before each. */
+  get sql(): createSql.Sql {
+    return this.#sql
+  }
+
   get lost(): boolean {
     return this.#lost
   }
@@ -82,7 +81,7 @@ export class Client {
   /** The first statement of a connection: its answer brings the server's version, and what the driver must know of types. */
   async greet(): Promise<void> {
     const { rows } = await this.query(ARRAY_TYPES)
-    learnArrays(this.#sql.options, rows as readonly ArrayType[])
+    learnArrays(this.#sql.options as unknown as DriverTypes, rows as readonly ArrayType[])
   }
 
   /** `18`, as soon as the first answer came. */
@@ -91,7 +90,7 @@ export class Client {
   }
 
   /** Statements are sent in the order of the calls, without waiting for each other. */
-  async query(text: string, params: readonly unknown[] = []): Promise<QueryResult> {
+  async query(text: string, params: readonly unknown[] = []): Promise<Answer<unknown>> {
     return lastResult(await this.#send(text, params))
   }
 
@@ -189,10 +188,10 @@ function isOne(answer: DriverResult | readonly DriverResult[]): answer is Driver
   return 'command' in answer
 }
 
-function lastResult(answer: DriverResult | readonly DriverResult[]): QueryResult {
+function lastResult(answer: DriverResult | readonly DriverResult[]): Answer<unknown> {
   const result = isOne(answer) ? answer : answer.at(-1)
   // A plain array, as from PGlite: the driver's carries the statement and the columns.
-  return { rows: Array.from(result ?? []), command: result?.command }
+  return { rows: Array.from(result ?? []), command: result?.command ?? '', count: result?.count ?? null }
 }
 
 function rawResult(result: DriverResult): RawResult {

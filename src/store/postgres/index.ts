@@ -12,9 +12,12 @@
  */
 import { openDatabase } from '../transaction.ts'
 import type { Database, OpenOptions, SqlTx, Store } from '../port.ts'
+import { withClient, type TxAdapter } from '../user-tx.ts'
 import { POSTGRES_DURABILITY, PostgresDriver } from './driver.ts'
 import { addressOf, resolvePostgres, type PostgresOptions } from './options.ts'
 
+export { postgresJs } from '../clients/postgres-js.ts'
+export type { TxAdapter } from '../user-tx.ts'
 export { POSTGRES_DEFAULTS, type PostgresOptions } from './options.ts'
 export { migrate, type Migration, type MigrationReport } from '../migrations.ts'
 export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../port.ts'
@@ -27,7 +30,15 @@ export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../
  * Works through a transaction pooler; see `prepare`.
  * @throws HF_OPTION_INVALID for a URL or option that is not one; `open` throws HF_STORE_UNAVAILABLE naming host and database
  */
-export function postgres(url: string, options?: PostgresOptions): Store {
+export function postgres(url: string, options?: Omit<PostgresOptions, 'tx'>): Store
+/** The same, with `tx` of the user's own client. */
+export function postgres<UserTx extends object>(url: string, options: PostgresOptions<UserTx> & { readonly tx: TxAdapter<UserTx> }): Store<UserTx>
+export function postgres<UserTx extends object>(url: string, options?: PostgresOptions<UserTx>): Store | Store<UserTx> {
+  const store = postgresStore(url, options)
+  return options?.tx === undefined ? store : withClient(store, options.tx)
+}
+
+function postgresStore(url: string, options: Omit<PostgresOptions<never>, 'tx'> | undefined): Store {
   const resolved = resolvePostgres(options)
   const address = addressOf(url)
   return {

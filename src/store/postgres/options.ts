@@ -2,8 +2,15 @@
  * Options of the PostgreSQL store: how much of the server it may take, and how long anything may hold anything.
  */
 import { durationMs, HoldfastError, type Duration } from '../../core/index.ts'
+import type { SqlTx } from '../port.ts'
+import type { TxAdapter } from '../user-tx.ts'
 
-export interface PostgresOptions {
+export interface PostgresOptions<UserTx = SqlTx> {
+  /**
+   * Makes `tx` the client that you use already, and lets your own open transactions be joined: `pg()` of holdfast/pg, `kysely(db)` of
+   * holdfast/kysely, `drizzle(make)` of holdfast/drizzle, or `postgresJs()`. Default: `tx.query(sql, params)`, see SqlTx.
+   */
+  readonly tx?: TxAdapter<UserTx>
   /** Connections of this process, 1 to 100. Default 5: ten instances stay below PostgreSQL's default of 100. */
   readonly connections?: number
   /**
@@ -39,7 +46,7 @@ export interface ResolvedPostgres {
   readonly idleInTransactionTimeoutMs: number
 }
 
-export const POSTGRES_DEFAULTS: Required<PostgresOptions> = Object.freeze({
+export const POSTGRES_DEFAULTS: Required<Omit<PostgresOptions, 'tx'>> = Object.freeze({
   connections: 5,
   prepare: true,
   openWithin: '10s',
@@ -51,9 +58,9 @@ export const POSTGRES_DEFAULTS: Required<PostgresOptions> = Object.freeze({
 })
 
 /** @throws HF_OPTION_INVALID */
-export function resolvePostgres(options: PostgresOptions = {}): ResolvedPostgres {
+export function resolvePostgres(options: Omit<PostgresOptions, 'tx'> = {}): ResolvedPostgres {
   const given = { ...POSTGRES_DEFAULTS, ...options }
-  const ms = (name: Exclude<keyof PostgresOptions, 'connections' | 'prepare'>): number => durationMs(given[name], `postgres: ${name}`)
+  const ms = (name: Exclude<keyof PostgresOptions, 'connections' | 'prepare' | 'tx'>): number => durationMs(given[name], `postgres: ${name}`)
   if (!Number.isSafeInteger(given.connections) || given.connections < 1 || given.connections > 100) {
     throw new HoldfastError('HF_OPTION_INVALID', { message: `postgres: connections: expected a whole number from 1 to 100, got ${String(given.connections)}` })
   }

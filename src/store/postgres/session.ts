@@ -4,9 +4,10 @@
  * Decides what a failure means by when it happened: before COMMIT was sent nothing is kept; after that only the server's
  * answer tells, and without one the outcome is unknown. A transaction whose statement failed never looks committed.
  */
+import type { Sql } from 'postgres'
 import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
 import { isLostConnection, storeFailure } from '../failure.ts'
-import type { DriverTx } from '../driver-tx.ts'
+import type { Answer, DriverTx } from '../driver-tx.ts'
 import { LAST_QUERY, type OffersLast } from '../last.ts'
 import type { Session } from '../transaction.ts'
 import type { Client } from './client.ts'
@@ -25,11 +26,28 @@ interface SessionOptions {
   readonly giveBack: () => void
 }
 
+/** The driver's own access to a transaction, for the adapter of its users. */
+export interface Connection {
+  readonly sql: Sql
+  /** Sends as a statement of the transaction; refused when that has ended or its connection is gone. */
+  run<T>(send: () => Promise<T>): Promise<T>
+  /** What the driver's error of a statement means. */
+  failureOf(error: unknown): HoldfastError
+}
+
+/** A symbol, so that a decorated copy of the transaction keeps it. */
+const CONNECTION: unique symbol = Symbol('connection')
+
+/** Undefined for a transaction of another dialect. */
+export function connectionOf(tx: DriverTx & { readonly [CONNECTION]?: Connection }): Connection | undefined {
+  return tx[CONNECTION]
+}
+
 /** ROLLBACK on a connection that answers takes one round trip. */
 const ROLLBACK_MS = 1_000
 
 export class PostgresSession implements Session<DriverTx> {
-  readonly tx: DriverTx & OffersLast
+  readonly tx: DriverTx & OffersLast & { readonly [CONNECTION]: Connection }
   readonly cut: Promise<never>
   readonly #options: SessionOptions
   readonly #timer: Timer
@@ -63,9 +81,13 @@ export class PostgresSession implements Session<DriverTx> {
       before()
       this.#cutWith(this.#lostError())
     }
+    // What columns a statement gives is its caller's word.
+    const answer = <Row>(sql: string, params?: readonly unknown[]): Promise<Answer<Row>> => this.#run(async () => await client.query(sql, params) as Answer<Row>)
     this.tx = {
-      query: <Row>(sql: string, params?: readonly unknown[]) => this.#run(async () => (await client.query(sql, params)).rows as readonly Row[]),
+      query: async <Row>(sql: string, params?: readonly unknown[]) => (await answer<Row>(sql, params)).rows,
+      answer,
       raw: (sql, params) => this.#run(() => client.raw(sql, params)),
+      [CONNECTION]: { sql: client.sql, run: send => this.#run(send), failureOf: error => this.#failureOf(error) },
       [LAST_QUERY]: (sql, params) => this.#queryLast(sql, params),
     }
   }
@@ -171,18 +193,22 @@ export class PostgresSession implements Session<DriverTx> {
   }
 
   async #run<T>(send: () => Promise<T>): Promise<T> {
-    const { client, name, env } = this.#options
+    const { env } = this.#options
     this.#refuseEnded()
     this.#underWay++
     try {
       return await send()
     } catch (error) {
-      const failure = client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
-      throw this.#firstFailure(failure)
+      throw this.#firstFailure(this.#failureOf(error))
     } finally {
       this.#underWay--
       this.#idleSinceMs = env.monotonic()
     }
+  }
+
+  #failureOf(error: unknown): HoldfastError {
+    const { client, name } = this.#options
+    return client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
   }
 
   /** After the first failure the server answers every statement with 25P02: the first is the reason. */
