@@ -14,6 +14,7 @@ import type { Once } from './once/types.ts'
 import { outboxPort } from './outbox/outbox.ts'
 import type { Outbox } from './outbox/types.ts'
 import { retryStorePort } from './retry-store/retry-store.ts'
+import type { RunRow } from './saga/port.ts'
 import { sagaPort } from './saga/saga.ts'
 import type { Saga } from './saga/types.ts'
 
@@ -48,7 +49,7 @@ export interface Recovery {
   workItems(limit: number): Promise<readonly WorkItem[]>
 }
 
-export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: number; readonly rowsMax: number; readonly leaseOlderThanMs: number; readonly sweepWaitMs: number } = Object.freeze({
+export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: number; readonly rowsMax: number; readonly leaseOlderThanMs: number; readonly sweepWaitMs: number; readonly unclaimedAfterMs: number } = Object.freeze({
   /** Runs and messages taken up per feature and pass. */
   runsMax: 50,
   keysMax: 100,
@@ -58,6 +59,8 @@ export const RECOVERY_DEFAULTS: { readonly runsMax: number; readonly keysMax: nu
   leaseOlderThanMs: 600_000,
   /** What was taken up and takes longer goes on by itself: the next sweep must come, for what was left by then. */
   sweepWaitMs: 2_000,
+  /** A run that is due and that nobody takes is found by some sweep within seconds, unless no instance knows its version. */
+  unclaimedAfterMs: 600_000,
 })
 
 /** Tables that forget, each in its own small transaction, so that one which can't does not keep the others. */
@@ -70,7 +73,7 @@ const PRUNED: readonly (readonly [what: string, prune: <Tx>(database: Database<T
 ]
 
 export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>): Recovery {
-  const { runsMax, keysMax, rowsMax, leaseOlderThanMs, sweepWaitMs } = RECOVERY_DEFAULTS
+  const { runsMax, keysMax, rowsMax, leaseOlderThanMs, sweepWaitMs, unclaimedAfterMs } = RECOVERY_DEFAULTS
 
   async function sweep(waitMs: number = sweepWaitMs): Promise<void> {
     const begunAtMs = kit.env.monotonic()
@@ -114,6 +117,7 @@ export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>):
     const database = kit.database()
     const rows = await database.transaction('recovery.list', async tx => ({
       sagas: await sagaPort<Tx>(database).stuck(tx, limit),
+      waiting: await sagaPort<Tx>(database).waiting(tx, unclaimedAfterMs, limit),
       onces: await oncePort<Tx>(database).unknown(tx, limit),
       messages: await outboxPort<Tx>(database).stuck(tx, limit),
       parked: await inboxPort<Tx>(database).parked(tx, limit),
@@ -122,6 +126,7 @@ export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>):
     const runbookOfOnce = new Map(sources.onces().map(each => [each.name, each.runbook]))
     return [
       ...rows.sagas.map(row => item('saga', row.saga, row.id, row.state, row.sinceMs, row.reason, runbookOfSaga.get(row.saga))),
+      ...rows.waiting.map(row => waitingItem(row, sources.sagas().find(each => each.name === row.saga))),
       ...rows.onces.map(row => item('once', row.name, row.key, row.state, row.sinceMs, row.reason, runbookOfOnce.get(row.name))),
       ...rows.messages.map(row => item('outbox', row.topic, row.onceKey, row.state, row.sinceMs, row.reason, sources.outbox.runbookOf(row.topic))),
       ...rows.parked.map(row => item('inbox', row.source, row.id, 'parked', row.sinceMs, row.reason, undefined)),
@@ -133,4 +138,12 @@ export function recovery<Tx>(sources: RecoverySources<Tx>, kit: DurableKit<Tx>):
 
 function item(kind: WorkItem['kind'], name: string, id: string, state: string, sinceMs: number, reason: string | null, runbook: string | undefined): WorkItem {
   return { kind, name, id, state, sinceMs, reason: reason ?? 'its holder died', actions: ['retry', 'discard'], ...(runbook === undefined ? {} : { runbook }) }
+}
+
+/** Neither is tried again by hand: the one is confirmed or cancelled by its saga's own commands, the other needs an instance that knows it. */
+function waitingItem(row: RunRow & { readonly saga: string }, saga: Saga<unknown, Json | void> | undefined): WorkItem {
+  const asks = row.confirmedBy === null && row.askInMs !== null && row.askInMs > 0
+  const known = saga === undefined ? 'this instance has no such saga' : `this instance knows ${saga.versions.join(', ')}`
+  const reason = asks ? row.askSummary : `no instance has taken it up since it was due; it is of version ${String(row.version)}, ${known}`
+  return { ...item('saga', row.saga, row.id, asks ? 'waits for confirmation' : 'unclaimed', row.sinceMs, reason, saga?.runbook), actions: [] }
 }

@@ -26,7 +26,7 @@ export interface StepContext<Kinds extends string = never> extends CallContext {
    * of its kind, also where this step died in between. The same kind and id twice is one. Resolves when it is recorded.
    * @throws HF_OPTION_INVALID for a kind without a handler or an empty id, HF_LEASE_LOST, and what the store throws
    */
-  track(kind: Kinds, id: string, description?: string): Promise<void>
+  readonly track: (kind: Kinds, id: string, description?: string) => Promise<void>
   /** What earlier attempts of this step have made: look here before making it again. */
   readonly tracked: readonly Tracked<Kinds>[]
 }
