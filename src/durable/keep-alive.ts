@@ -26,6 +26,8 @@ const HEARTBEATS_PER_TTL = 3
 /** After a heartbeat that the store did not answer. */
 const RETRIES_PER_TTL = 12
 
+const GIVEN_BACK = 'the lease was given back'
+
 export class KeepAlive {
   readonly #options: KeepAliveOptions
   readonly #lost = new AbortController()
@@ -74,7 +76,8 @@ export class KeepAlive {
   stop(): void {
     this.#watch?.cancel()
     this.#next?.cancel()
-    this.#stopped.abort()
+    // A reason of ours: without one each abort makes an exception with its stack.
+    this.#stopped.abort(GIVEN_BACK)
     for (const letGo of this.#letGo.splice(0)) letGo()
   }
 

@@ -163,12 +163,10 @@ export class Closing<In, I, R extends Json | void, Tx> {
 
   async #close(state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string): Promise<void> {
     const { port, key, fence } = this.#recording
-    await this.#recording.change('saga.finish', async tx => {
-      if (this.#progress.unpivot !== undefined) await port.unpivot(tx, key, fence, this.#progress.unpivot)
-      const closed = await port.close(tx, key, fence, state, result, reason, this.#turn.resolved.keepForMs)
-      if (!closed && state === 'done') throw new NotBegun('it is not done any more')
-      return closed
-    }, run => run.state === state, state === 'needs-human' ? { what: 'needs-human', detail: reason } : undefined)
+    const { unpivot } = this.#progress
+    await this.#recording.close({ state, result, reason, keepForMs: this.#turn.resolved.keepForMs },
+      unpivot === undefined ? undefined : tx => port.unpivot(tx, key, fence, unpivot),
+      state === 'needs-human' ? { what: 'needs-human', detail: reason } : undefined)
     this.#recording.keepAlive.stop()
     const { runbook } = this.#turn.options
     this.#recording.kit.events.emit('saga.finished', { ...this.#recording.key, outcome: state, reason, ...(runbook === undefined ? {} : { runbook }) })

@@ -6,6 +6,7 @@
  * function catches what `step` threw.
  */
 import { checkInput, decodeJson, encodeJson, HoldfastError, messageOf, type Json } from '../../core/index.ts'
+import { last } from '../../store/index.ts'
 import { failureVerdict, isOwnRefusal, retryAfterOf, type FailureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import type { Verified } from '../once/types.ts'
@@ -239,7 +240,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
       throw new HoldfastError('HF_OPTION_INVALID', { message: `saga ${this.#turn.name}: expected a kind with an undo handler and an id, got ${JSON.stringify(kind)} and ${JSON.stringify(resource)}` })
     }
     await this.#recording.persist('saga.track', async tx => {
-      if (!await this.#recording.port.track(tx, this.#recording.key, this.#recording.fence, track)) throw this.#recording.refused()
+      if (!await this.#recording.port.track(last(tx), this.#recording.key, this.#recording.fence, track)) throw this.#recording.refused()
     })
     if (!this.#tracks.some(made => made.kind === kind && made.resource === resource)) this.#tracks = [...this.#tracks, { ...track, state: 'made' }]
   }
@@ -274,7 +275,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
 
   async #begin(seq: number, name: string, step: AnyStep<Tx>): Promise<void> {
     try {
-      await this.#recording.persist('saga.intent', tx => this.#recording.begin(tx, [{ seq, name, state: 'intent', output: null, effect: effectOf(step) }], beginsOf(name, step)))
+      await this.#recording.persist('saga.intent', tx => this.#recording.begin(last(tx), [{ seq, name, state: 'intent', output: null, effect: effectOf(step) }], beginsOf(name, step)))
       this.#recording.unrecorded = []
       this.#hasBegun(name, step)
     } catch (error) {

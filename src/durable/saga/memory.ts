@@ -52,7 +52,7 @@ export const sagaMemory: SagaPort<MemoryTx> = {
       cancelled: null, pivot: null, crashes: 0, crashMark: null, askStep: null, askSummary: null, askRound: 0, askUntil: null, askTwo: false, confirmedBy: null,
       steps: [], tracks: [], notes: [],
     })
-    return 1
+    return sagaMemory.read(tx, { saga, id })
   },
   async read(tx, key) {
     const row = runs(tx).get(keyOf(key))
@@ -91,9 +91,10 @@ export const sagaMemory: SagaPort<MemoryTx> = {
   async ask(tx, key, fence, { step, summary, forMs, secondPerson }) {
     return change(tx, key, row => isLive(tx, row, fence), row => ({ askStep: step, askSummary: summary, askRound: row.askRound + 1, askUntil: tx.now() + forMs, askTwo: secondPerson, confirmedBy: null })) !== undefined
   },
-  async close(tx, key, fence, state, result, reason, keepForMs) {
-    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null && (state !== 'done' || row.cancelled === null),
-      () => ({ state, result, reason, owner: null, leaseUntil: 0, expiresAt: state === 'needs-human' ? null : tx.now() + keepForMs })) !== undefined
+  async close(tx, key, fence, { state, result, reason, keepForMs, steps }) {
+    return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null && (state !== 'done' || row.cancelled === null) && (steps.length === 0 || isLive(tx, row, fence)), row => ({
+      state, result, reason, owner: null, leaseUntil: 0, expiresAt: state === 'needs-human' ? null : tx.now() + keepForMs, steps: written(row, fence, steps, tx.now()),
+    })) !== undefined
   },
   async due(tx, saga, versions, limit) {
     return rows(tx).filter(row => isOpen(row) && row.saga === saga && versions.includes(row.version) && row.wakeAt <= tx.now() && row.leaseUntil <= tx.now())

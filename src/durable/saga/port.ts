@@ -87,9 +87,18 @@ export interface HistoryRows {
   readonly notes: readonly { readonly what: Note['what']; readonly step: string | null; readonly detail: string; readonly by: string; readonly times: number; readonly atMs: number }[]
 }
 
+export interface Closed {
+  readonly state: 'done' | 'undone' | 'needs-human'
+  readonly result: string | null
+  readonly reason: string
+  readonly keepForMs: number
+  /** Where there are any, the lease must be live; what is recorded already may be closed late. */
+  readonly steps: readonly StepRow[]
+}
+
 export interface SagaPort<Tx> {
-  /** The fence when the id is new. */
-  begin(tx: Tx, run: RunKey & { readonly version: number; readonly input: string; readonly fingerprint: string; readonly owner: string; readonly leaseMs: number; readonly deadlineMs?: number | undefined }): Promise<number | undefined>
+  /** The run when the id is new. One statement. */
+  begin(tx: Tx, run: RunKey & { readonly version: number; readonly input: string; readonly fingerprint: string; readonly owner: string; readonly leaseMs: number; readonly deadlineMs?: number | undefined }): Promise<RunRow | undefined>
   read(tx: Tx, key: RunKey): Promise<RunRow | undefined>
   /** A new fence when nobody holds it and it is due, or the same when this owner holds it already. `tookOver`: its last holder died. */
   take(tx: Tx, key: RunKey, versions: readonly number[], owner: string, leaseMs: number): Promise<{ readonly fence: number; readonly tookOver: boolean } | undefined>
@@ -98,7 +107,7 @@ export interface SagaPort<Tx> {
   tracks(tx: Tx, key: RunKey): Promise<readonly TrackRow[]>
   /** Undefined when it is not held any more. */
   renew(tx: Tx, key: RunKey, fence: number, leaseMs: number): Promise<{ readonly cancelled: string | null } | undefined>
-  /** Writes steps of a run that is `running` or `undoing` under this fence. */
+  /** Writes steps of a run that is `running` or `undoing` under this fence. One statement, which writes nothing where it answers false. */
   journal(tx: Tx, key: RunKey, fence: number, steps: readonly StepRow[], begins?: Begins): Promise<boolean>
   /** The point of no return was this step, and it surely did not happen. */
   unpivot(tx: Tx, key: RunKey, fence: number, step: string): Promise<void>
@@ -110,8 +119,8 @@ export interface SagaPort<Tx> {
   park(tx: Tx, key: RunKey, fence: number, reason: string, wakeInMs: number, counts: boolean): Promise<boolean>
   /** Asks for a confirmation; goes with a park in the same transaction. */
   ask(tx: Tx, key: RunKey, fence: number, ask: { readonly step: string; readonly summary: string; readonly forMs: number; readonly secondPerson: boolean }): Promise<boolean>
-  /** To a state of rest. To `done` only when it is not cancelled. */
-  close(tx: Tx, key: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean>
+  /** To a state of rest, with what is not recorded yet of its steps. To `done` only when it is not cancelled. One statement, which writes nothing where it answers false. */
+  close(tx: Tx, key: RunKey, fence: number, closed: Closed): Promise<boolean>
   /** Ids that are due and that no live lease holds, of these versions. */
   due(tx: Tx, saga: string, versions: readonly number[], limit: number): Promise<readonly string[]>
   /** What needs a human, oldest first. */

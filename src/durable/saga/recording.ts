@@ -5,9 +5,10 @@
  * this process. What begins something may also be refused because the run is to stop: then `NotBegun`, and nothing is lost.
  */
 import { isHoldfastError } from '../../core/index.ts'
+import { last } from '../../store/index.ts'
 import { leaseLost, type KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
-import type { Begins, Note, RunKey, RunRow, SagaPort, StepRow } from './port.ts'
+import type { Begins, Closed, Note, RunKey, RunRow, SagaPort, StepRow } from './port.ts'
 
 /** A store that is briefly away is asked again before a turn is lost. */
 const RECORD_ATTEMPTS = 3
@@ -65,6 +66,20 @@ export class Recording<Tx> {
       if (run?.fence === this.fence && happened(run)) return
       await this.journal(tx, this.unrecorded)
       if (!await change(tx)) throw this.refused()
+      if (note !== undefined) await this.note(tx, note)
+    })
+    this.unrecorded = []
+  }
+
+  /** To a state of rest, behind `before`; where no note follows it travels with its COMMIT. @throws NotBegun where it may not be done any more */
+  async close(closed: Omit<Closed, 'steps'>, before: ((tx: Tx) => Promise<void>) | undefined, note: Omit<Note, 'by'> | undefined): Promise<void> {
+    await this.persist('saga.finish', async (tx, attempt) => {
+      const run = attempt === 1 ? undefined : await this.port.read(tx, this.key)
+      if (run?.fence === this.fence && run.state === closed.state) return
+      await before?.(tx)
+      if (!await this.port.close(note === undefined ? last(tx) : tx, this.key, this.fence, { ...closed, steps: this.unrecorded })) {
+        throw closed.state === 'done' ? new NotBegun('it is not done any more') : this.refused()
+      }
       if (note !== undefined) await this.note(tx, note)
     })
     this.unrecorded = []

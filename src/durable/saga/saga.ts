@@ -7,7 +7,7 @@
  * Not here: how a turn goes (./execution.ts) and what operators do (./by-hand.ts).
  */
 import { canonicalJson, checkInput, checkName, currentContext, decodeJson, encodeJson, HoldfastError, withContext, type Json, type Schema } from '../../core/index.ts'
-import { bodyFor } from '../../store/index.ts'
+import { bodyFor, last } from '../../store/index.ts'
 import { Crew } from '../crew.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf } from '../fingerprint.ts'
@@ -55,12 +55,10 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
     const askedAtMs = kit.env.monotonic()
     let taken: Taken
     try {
-      taken = await rerunUnknownCommit(() => kit.database().transaction('saga.start', async (tx): Promise<Taken> => {
-        const began = await port().begin(tx, { ...key, version, input, fingerprint, owner, leaseMs, deadlineMs })
-        if (began === undefined) return take(tx, key, owner)
-        const run = await port().read(tx, key)
-        return run === undefined ? { mine: false, run } : { mine: true, fence: began, run, steps: [], tracks: [], fresh: true }
-      }))
+      const run = await rerunUnknownCommit(() => kit.database().transaction('saga.start', tx => port().begin(last(tx), { ...key, version, input, fingerprint, owner, leaseMs, deadlineMs })))
+      taken = run === undefined
+        ? await rerunUnknownCommit(() => kit.database().transaction('saga.resume', tx => take(tx, key, owner)))
+        : { mine: true, fence: run.fence, run, steps: [], tracks: [], fresh: true }
     } catch (error) {
       // A write of the holder's is open: as good as held.
       if (isLockTimeout(error)) return { outcome: 'running', reason: 'another call is at it', retryAfterMs: BUSY_MS }
@@ -89,7 +87,7 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
     const keepAlive = new KeepAlive({
       env: kit.env, what: `saga ${name} ${id}`, ttlMs: leaseMs, askedAtMs,
       renew: async signal => {
-        const renewed = await kit.database().transaction('saga.renew', tx => port().renew(tx, key, fence, leaseMs), { signal })
+        const renewed = await kit.database().transaction('saga.renew', tx => port().renew(last(tx), key, fence, leaseMs), { signal })
         if (typeof renewed?.cancelled === 'string') execution.stop(renewed.cancelled)
         return renewed !== undefined
       },

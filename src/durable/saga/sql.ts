@@ -5,7 +5,7 @@
  * changes the fence) waits for it or comes first and makes it find nothing; heartbeats pass.
  */
 import type { SqlTx } from '../../store/index.ts'
-import type { Begins, RunKey, RunRow, RunState, SagaPort, StepRow } from './port.ts'
+import type { Begins, Closed, RunKey, RunRow, RunState, SagaPort, StepRow } from './port.ts'
 import { sagaRecordsSql } from './sql-records.ts'
 
 export const sagaSql: SagaPort<SqlTx> = { begin, read, take, steps, renew, journal, unpivot, turn, park, ask, close, due, stuck, waiting, prune, ...sagaRecordsSql }
@@ -52,12 +52,12 @@ function runOf({ fence, wait_ms, age_ms, since_ms, deadline_in_ms, ask_step, ask
 }
 
 /** Primary key. Of two callers the second waits for the first to commit and inserts nothing. */
-async function begin(tx: SqlTx, run: Parameters<SagaPort<SqlTx>['begin']>[1]): Promise<number | undefined> {
-  const rows = await tx.query(`
+async function begin(tx: SqlTx, run: Parameters<SagaPort<SqlTx>['begin']>[1]): Promise<RunRow | undefined> {
+  const rows = await tx.query<Row>(`
     INSERT INTO holdfast.saga_run (saga, id, version, input, fingerprint, owner, fence, lease_until, deadline_at, begun_by)
     VALUES ($1, $2, $3, $4, $5, $6::text, 1, clock_timestamp() + $7::float8 * interval '1 millisecond', clock_timestamp() + $8::float8 * interval '1 millisecond', split_part($6::text, ':', 1))
-    ON CONFLICT (saga, id) DO NOTHING RETURNING 1`, [run.saga, run.id, run.version, run.input, run.fingerprint, run.owner, run.leaseMs, run.deadlineMs ?? null])
-  return rows.length === 1 ? 1 : undefined
+    ON CONFLICT (saga, id) DO NOTHING RETURNING ${COLUMNS}`, [run.saga, run.id, run.version, run.input, run.fingerprint, run.owner, run.leaseMs, run.deadlineMs ?? null])
+  return rows[0] === undefined ? undefined : runOf(rows[0])
 }
 
 async function read(tx: SqlTx, { saga, id }: RunKey): Promise<RunRow | undefined> {
@@ -106,18 +106,23 @@ const RUN_OF: Readonly<Record<Begins['kind'] | 'nothing', string>> = {
   confirmed: `UPDATE holdfast.saga_run SET pivot = coalesce(pivot, $5) WHERE ${LIVE} AND ${MAY_BEGIN} AND ask_step = $5 AND confirmed_by IS NOT NULL RETURNING saga, id`,
 }
 
+/** Into the steps of `run`, from a parameter that is a JSON array; $3 is the fence. */
+function written(parameter: string): string {
+  return `written AS (
+      INSERT INTO holdfast.saga_step AS s (saga, id, seq, name, state, output, effect, fence, done_at, undone_at)
+      SELECT run.saga, run.id, e.seq, e.name, e.state, e.output, e.effect, $3::bigint,
+             CASE WHEN e.state = 'done' THEN clock_timestamp() END, CASE WHEN e.state IN ('undone', 'kept') THEN clock_timestamp() END
+        FROM run, jsonb_to_recordset(${parameter}::text::jsonb) AS e (seq integer, name text, state text, output text, effect text)
+      ON CONFLICT (saga, id, seq) DO UPDATE
+        SET state = excluded.state, output = excluded.output, effect = coalesce(excluded.effect, s.effect), fence = excluded.fence, updated_at = clock_timestamp(),
+            done_at = coalesce(excluded.done_at, s.done_at), undone_at = excluded.undone_at)`
+}
+
 /** `UNIQUE (saga, id, fence)`; one statement, so that the end of a step and the intent of the next are one commit and one round trip. */
 async function journal(tx: SqlTx, { saga, id }: RunKey, fence: number, entries: readonly StepRow[], begins?: Begins): Promise<boolean> {
   const rows = await tx.query<{ live: boolean }>(`
     WITH run AS MATERIALIZED (${RUN_OF[begins?.kind ?? 'nothing']}),
-    written AS (
-      INSERT INTO holdfast.saga_step AS s (saga, id, seq, name, state, output, effect, fence, done_at, undone_at)
-      SELECT run.saga, run.id, e.seq, e.name, e.state, e.output, e.effect, $3::bigint,
-             CASE WHEN e.state = 'done' THEN clock_timestamp() END, CASE WHEN e.state IN ('undone', 'kept') THEN clock_timestamp() END
-        FROM run, jsonb_to_recordset($4::text::jsonb) AS e (seq integer, name text, state text, output text, effect text)
-      ON CONFLICT (saga, id, seq) DO UPDATE
-        SET state = excluded.state, output = excluded.output, effect = coalesce(excluded.effect, s.effect), fence = excluded.fence, updated_at = clock_timestamp(),
-            done_at = coalesce(excluded.done_at, s.done_at), undone_at = excluded.undone_at)
+    ${written('$4')}
     SELECT EXISTS (SELECT 1 FROM run) AS live`, [saga, id, fence, JSON.stringify(entries), ...(begins === undefined || begins.kind === 'step' ? [] : [begins.step])])
   return rows[0]?.live === true
 }
@@ -150,12 +155,20 @@ async function ask(tx: SqlTx, { saga, id }: RunKey, fence: number, { step, summa
   return rows.length === 1
 }
 
-async function close(tx: SqlTx, { saga, id }: RunKey, fence: number, state: 'done' | 'undone' | 'needs-human', result: string | null, reason: string, keepForMs: number): Promise<boolean> {
-  const rows = await tx.query(`
+const CLOSE = `
     UPDATE holdfast.saga_run
        SET state = $4, result = $5, reason = $6, owner = NULL, lease_until = '-infinity', updated_at = clock_timestamp(),
            expires_at = CASE WHEN $4 <> 'needs-human' THEN clock_timestamp() + $7::float8 * interval '1 millisecond' END
-     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL AND ($4 <> 'done' OR cancelled IS NULL) RETURNING 1`, [saga, id, fence, state, result, reason, keepForMs])
+     WHERE saga = $1 AND id = $2 AND fence = $3::bigint AND state IN ('running', 'undoing') AND owner IS NOT NULL AND ($4 <> 'done' OR cancelled IS NULL)`
+const CLOSE_WITH_STEPS = `
+    WITH run AS (${CLOSE} AND lease_until > clock_timestamp() RETURNING saga, id),
+    ${written('$8')}
+    SELECT 1 FROM run`
+
+/** `UNIQUE (saga, id, fence)`. The steps are written from what was closed, so both happen or neither. */
+async function close(tx: SqlTx, { saga, id }: RunKey, fence: number, { state, result, reason, keepForMs, steps: entries }: Closed): Promise<boolean> {
+  const params = [saga, id, fence, state, result, reason, keepForMs]
+  const rows = entries.length === 0 ? await tx.query(`${CLOSE} RETURNING 1`, params) : await tx.query(CLOSE_WITH_STEPS, [...params, JSON.stringify(entries)])
   return rows.length === 1
 }
 

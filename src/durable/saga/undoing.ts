@@ -4,6 +4,7 @@
  * An undo is recorded after its effect, so one that was interrupted is called again, under its key. What cannot be undone is said.
  */
 import { HoldfastError, messageOf } from '../../core/index.ts'
+import { last } from '../../store/index.ts'
 import { sha256 } from '../fingerprint.ts'
 import { isOwnRefusal, retryAfterOf } from '../failure.ts'
 import { leaseLost } from '../keep-alive.ts'
@@ -87,7 +88,7 @@ export class Undoing<Tx> {
       })
     } else {
       if (undo !== undefined) await this.#calls.run(`undo of ${name}`, timeoutMs, signal => undo({ key: this.#key(name), signal }))
-      await this.#recording.persist('saga.undone', tx => this.#recording.journal(tx, entry(undo === undefined ? 'kept' : 'undone')))
+      await this.#recording.persist('saga.undone', tx => this.#recording.journal(last(tx), entry(undo === undefined ? 'kept' : 'undone')))
     }
     this.#tell(name, 'done', undo === undefined && undoIn === undefined ? 'it has no undo and is kept' : undefined)
   }
@@ -98,7 +99,7 @@ export class Undoing<Tx> {
     if (handler === undefined) throw new HoldfastError('HF_SAGA_DIVERGED', { message: `nothing undoes a ${track.kind} in this version of the code` })
     await this.#calls.run(`undo of ${name}`, this.#timeoutMs, signal => handler(track.resource, { key: this.#key(name), signal }))
     await this.#recording.persist('saga.undone', async tx => {
-      if (!await this.#recording.port.untrack(tx, this.#recording.key, this.#recording.fence, track.kind, track.resource)) throw this.#recording.refused()
+      if (!await this.#recording.port.untrack(last(tx), this.#recording.key, this.#recording.fence, track.kind, track.resource)) throw this.#recording.refused()
     })
     this.#tell(name, 'done', undefined)
   }
