@@ -4,7 +4,7 @@
  */
 import { Socket } from 'node:net'
 import type { Env } from '../core/index.ts'
-import { FaultLink, type LinkFaults } from './fault-link.ts'
+import { cutSocket, FaultLink, type LinkFaults } from './fault-link.ts'
 
 export interface LinkDirections<T> {
   readonly toServer: T
@@ -85,11 +85,7 @@ export class FaultConnection {
     if (this.#closing.signal.aborted) return
     this.#host.resetting()
     this.#closing.abort()
-    for (const socket of [this.#client, this.#server]) {
-      // One that is not connected (yet) has nobody to send RST to.
-      if (socket.connecting || socket.pending) socket.destroy()
-      else socket.resetAndDestroy()
-    }
+    for (const socket of [this.#client, this.#server]) cutSocket(socket)
   }
 
   /** What may go on to the server. */

@@ -35,6 +35,13 @@ const WAITING_MAX = 1_048_576
 /** A limited bandwidth is spread over the second in so many pieces. */
 const PIECES_PER_SECOND = 50
 
+/** RST, at once: by itself it would wait for bytes that a peer which does not read will never take. */
+export function cutSocket(socket: Socket): void {
+  // One that is not connected (yet) has nobody to send RST to.
+  if (!socket.connecting && !socket.pending) socket.resetAndDestroy()
+  socket.destroy()
+}
+
 export class FaultLink {
   /** Resolves when nothing of this direction runs any more. */
   readonly over: Promise<void>
@@ -44,6 +51,7 @@ export class FaultLink {
   readonly #queue: Arrival[] = []
   #waiting = 0
   #wake: () => void = () => undefined
+  #written: () => void = () => undefined
 
   constructor(source: Socket, target: Socket, host: LinkHost) {
     this.#source = source
@@ -57,7 +65,7 @@ export class FaultLink {
     })
     source.on('end', () => { ended = true; this.#push({ kind: 'end' }) })
     source.on('close', () => { if (!ended) this.#push({ kind: 'reset' }) })
-    target.on('close', () => { this.#wake() })
+    target.on('close', () => { this.#wake(); this.#written() })
     host.closing.addEventListener('abort', () => { this.#wake() }, { once: true })
     this.over = this.#run()
   }
@@ -90,7 +98,7 @@ export class FaultLink {
         await this.#unobstructed()
         if (this.#isOver) return
         if (next.kind === 'end') this.#target.end()
-        else this.#target.resetAndDestroy()
+        else cutSocket(this.#target)
         return
       }
     }
@@ -126,6 +134,11 @@ export class FaultLink {
 
   /** A piece is handed to the kernel before the next is written, so that pieces are not glued together on our side. */
   #write(piece: Buffer): Promise<void> {
-    return new Promise(resolve => { this.#target.write(piece, () => { resolve() }) })
+    return new Promise(resolve => {
+      // A write that is under way when its socket is reset is never answered (seen with Node 20).
+      this.#written = resolve
+      if (this.#isOver) resolve()
+      else this.#target.write(piece, () => { resolve() })
+    })
   }
 }

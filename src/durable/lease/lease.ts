@@ -6,7 +6,7 @@
  * Not here: fairness between waiters; who finds it held asks again later.
  */
 import { checkName, durationMs, HoldfastError, type Duration } from '../../core/index.ts'
-import { bodyFor } from '../../store/index.ts'
+import { bodyFor, type Database } from '../../store/index.ts'
 import { isLockTimeout } from '../failure.ts'
 import { KeepAlive, leaseLost } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
@@ -22,6 +22,8 @@ export interface LeaseOptions {
 export const LEASE_DEFAULTS: { readonly ttl: Duration } = Object.freeze({ ttl: '15s' })
 const TTL_MIN_MS = 1_000
 const TTL_MAX_MS = 600_000
+/** A transaction's default on PostgreSQL. */
+const STORE_BOUND_MS = 10_000
 
 export interface Lease<Tx> {
   readonly kind: 'lease'
@@ -43,7 +45,7 @@ export interface HeldLease<Tx> {
   readonly held: boolean
   /** First statement of a transaction that only the holder may commit. @throws HF_LEASE_LOST */
   guard(tx: Tx): Promise<void>
-  /** A guarded transaction. @throws HF_LEASE_LOST and what the store throws */
+  /** A guarded transaction, open no longer than the lease lasts (nor than the store allows). @throws HF_LEASE_LOST and what the store throws */
   transaction<T>(name: string, work: (tx: Tx) => Promise<T>): Promise<T>
   /** Gives it back so that another needs not wait. Never throws: when the store is away it expires by itself. */
   release(): Promise<void>
@@ -78,12 +80,12 @@ export function lease<Tx>(name: string, options: LeaseOptions, kit: DurableKit<T
         renew: beat => kit.database().transaction('lease.renew', tx => port.renew(tx, name, fence, ttlMs), { signal: beat }),
         onLost: reason => { kit.events.emit('lease.lost', { lease: name, fence, reason }) },
       })
-      return held(name, fence, keepAlive, port, kit)
+      return held(name, fence, ttlMs, keepAlive, port, kit)
     },
   }
 }
 
-function held<Tx>(name: string, fence: number, keepAlive: KeepAlive, port: LeasePort<Tx>, kit: DurableKit<Tx>): HeldLease<Tx> {
+function held<Tx>(name: string, fence: number, ttlMs: number, keepAlive: KeepAlive, port: LeasePort<Tx>, kit: DurableKit<Tx>): HeldLease<Tx> {
   const guard = async (tx: Tx): Promise<void> => {
     if (keepAlive.held && await port.guard(tx, name, fence)) return
     keepAlive.lose('a write of this fence was refused')
@@ -100,7 +102,7 @@ function held<Tx>(name: string, fence: number, keepAlive: KeepAlive, port: Lease
     transaction: (transactionName, work) => kit.database().transaction(transactionName, async tx => {
       await guard(tx)
       return work(tx)
-    }, { signal: keepAlive.signal }),
+    }, { signal: keepAlive.signal, ...boundOf(kit.database(), ttlMs) }),
     async release() {
       keepAlive.stop()
       try {
@@ -110,6 +112,14 @@ function held<Tx>(name: string, fence: number, keepAlive: KeepAlive, port: Lease
       }
     },
   }
+}
+
+/**
+ * A holder that was stopped inside its transaction keeps others from taking over for as long as the server lets it idle: not
+ * beyond its lease, where that is shorter than the store's own bound. Where there is one instance only nobody waits.
+ */
+function boundOf<Tx>({ durability }: Database<Tx>, ttlMs: number): { readonly timeout?: Duration } {
+  return durability.severalInstances && ttlMs < STORE_BOUND_MS ? { timeout: `${ttlMs}ms` } : {}
 }
 
 export function leasePort<Tx>(database: { readonly dialect: 'sql' | 'memory' }): LeasePort<Tx> {
