@@ -26,7 +26,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   telegram: ['guard', 'limits', 'durable', 'control'],
   app: ['guard', 'limits', 'health', 'store', 'durable', 'control', 'worker', 'observe', 'config'],
   operate: ['app', 'http', 'control'],
-  cli: ['app', 'operate'],
+  cli: ['app', 'operate', 'store'],
   testing: ['store', 'durable'],
 }
 

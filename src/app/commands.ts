@@ -7,6 +7,7 @@ import { actorName, type Duration, durationMs, HoldfastError, humanDuration, typ
 import type { CommandArgs, CommandBus, CommandCall, FlagBoard } from '../control/index.ts'
 import type { Dependency, FaultPlan } from '../guard/index.ts'
 import type { Alerts } from '../observe/index.ts'
+import type { Snapshot } from '../store/index.ts'
 import type { Worker } from '../worker/index.ts'
 import type { WorkItemStatus } from './status.ts'
 
@@ -16,6 +17,8 @@ export interface CommandTargets {
   readonly faultPlans: Registry<FaultPlan>
   readonly workers: Registry<Worker>
   readonly alerts: Alerts
+  /** @throws HF_OPTION_INVALID where the store is not of that kind, HF_STORE_UNAVAILABLE, HF_STORE_DIRECTORY */
+  readonly snapshot: () => Promise<Snapshot>
   /** Answers false when there is no such item any more. */
   readonly settleWork: (item: Pick<WorkItemStatus, 'kind' | 'name' | 'id'>, action: 'retry' | 'discard', reason: string) => Promise<boolean>
 }
@@ -124,6 +127,14 @@ export function declareCommands(bus: CommandBus, targets: CommandTargets): void 
       execute: call => settle(call, action),
     })
   }
+  bus.declare('store.snapshot', {
+    summary: 'Copy everything in the embedded store into one file, while the service runs',
+    risk: 'mild',
+    execute: async () => {
+      const { file, bytes, removed } = await targets.snapshot()
+      return `a snapshot is in ${file} (${String(Math.ceil(bytes / 1_000))} kB)${removed === 0 ? '' : `; ${String(removed)} older ${removed === 1 ? 'one was' : 'ones were'} removed`}`
+    },
+  })
   bus.declare('alert.ack', {
     summary: 'Take an alert off the page',
     risk: 'mild',

@@ -4,7 +4,7 @@
  * Nothing touches disk or network before `start()`. A start that fails leaves nothing behind and says in one error why.
  */
 import { checkName, HoldfastError, type HoldfastEvents } from '../core/index.ts'
-import type { Database } from '../store/index.ts'
+import type { Database, Snapshot } from '../store/index.ts'
 import type { TimelineEntry } from '../observe/index.ts'
 import { declareCommands } from './commands.ts'
 import { CoreParts } from './core-parts.ts'
@@ -61,7 +61,7 @@ class Service<Tx> {
       queues: () => this.#queues.last,
       alerts: parts.alerts,
     }
-    declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, faultPlans: parts.faultPlans, workers: parts.workers, alerts: parts.alerts, settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
+    declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, faultPlans: parts.faultPlans, workers: parts.workers, alerts: parts.alerts, snapshot: () => this.#snapshot(), settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
     defineGauges(parts.metrics, { ...this.#sources, uptimeMs: () => env.now() - startedAt, work: () => this.#work.last.length, alerts: () => parts.alerts.active().length })
   }
 
@@ -120,6 +120,11 @@ class Service<Tx> {
       inbox: durable.inbox,
       outbox: durable.outbox,
     })
+  }
+
+  #snapshot(): Promise<Snapshot> {
+    if (this.#durable === undefined) throw new HoldfastError('HF_OPTION_INVALID', { message: 'this service has no store: there is nothing to copy' })
+    return this.#durable.snapshot()
   }
 
   async #status(): Promise<Status> {

@@ -4,7 +4,7 @@
 import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
 import { backlog, DURABLE_MIGRATIONS, inbox, type Inbox, type InboxOptions, type LocalOnce, once, type Once, outbox, type Outbox, type OutboxOptions, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
-import { type Database, migrate, type Migration, sqlDatabase, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
+import { type Database, migrate, type Migration, type Snapshot, sqlDatabase, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
 import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
@@ -178,6 +178,13 @@ export class DurableParts<Tx> {
     this.#opened.database = undefined
     this.#opened.closed = true
     await database?.close()
+  }
+
+  /** @throws HF_OPTION_INVALID where the store is not the embedded one */
+  snapshot(): Promise<Snapshot> {
+    const { snapshot } = this.database()
+    if (snapshot === undefined) throw new HoldfastError('HF_OPTION_INVALID', { message: `${this.store.name} is copied by its own means (pg_dump, or your provider's backups); snapshots are of the embedded store` })
+    return snapshot()
   }
 
   async workItems(): Promise<readonly WorkItemStatus[]> {

@@ -9,6 +9,7 @@ import { durationMs, HoldfastError, isHoldfastError, messageOf, type Duration, t
 import type { OperatorClient, Status } from '../operate/index.ts'
 import { connect, type Connection, type GlobalOptions } from './connect.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
+import { renderRestored, restoreFile } from './restore.ts'
 import { followEvents, watchStatus } from './live.ts'
 import { renderAudit, renderDependencies, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
 import { clean, closest } from './text.ts'
@@ -214,6 +215,18 @@ function define(session: Session): Command {
       value.entries.length === 0 ? `Nothing is known about ${clean(id)}: it never was, or it is older than what is kept.` : value.entries.map(entry => renderEntry(io, entry)).join('\n'))
     if (entries.length === 0) session.exit = EXIT.failed
   })
+
+  write(program, 'snapshot', 'copy everything in the embedded store into one file, while the service runs').action(async (_options, command: Command) => {
+    await session.command(options<WriteOptions>(command), 'store.snapshot', 'store', {})
+  })
+  add(program, 'restore <file>', 'take a snapshot back, with the service stopped: it is tried first, and what is there is kept aside')
+    .requiredOption('--to <dir>', 'data directory of the service')
+    .option('--replace', 'where a database is there already, put the snapshot in its place and keep it aside')
+    .action(async (file: string, _options, command: Command) => {
+      const given = options<{ to: string; replace?: boolean }>(command)
+      const restored = await restoreFile(io, file, given.to, given.replace === true)
+      io.out(given.json === true ? JSON.stringify(restored, undefined, 2) : renderRestored(restored))
+    })
 
   add(program, 'runbook [id]', 'what to do about a named trouble; without a name, which there are').action(async (id: string | undefined, _options, command: Command) => {
     const given = options(command)

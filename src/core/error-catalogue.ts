@@ -47,6 +47,7 @@ const CATALOGUE = {
   HF_STORE_LOCKED: { failure: 'infra_error', retryable: false, operator: 'Another process has this data directory open; stop it or use another directory.' },
   HF_STORE_DAMAGED: { failure: 'infra_error', retryable: false, operator: 'The data directory cannot be opened: restore the last snapshot with holdfast restore. What is left was kept.' },
   HF_STORE_DIRECTORY: { failure: 'infra_error', retryable: false, operator: 'The data directory cannot be used: make it one that this user may write, with room on its disk.' },
+  HF_SNAPSHOT_INVALID: { failure: 'user_error', retryable: false, operator: 'This snapshot cannot be restored, and nothing was changed; take an earlier one.' },
   HF_STORE_SCHEMA: { failure: 'infra_error', retryable: false, operator: 'The schema was made by a newer version or a migration failed; deploy a matching version.' },
   HF_STORE_TX_TIMEOUT: { failure: 'infra_error', retryable: false, operator: 'A transaction stayed open longer than it may and was rolled back; move slow work out of it, or look for what blocked it.' },
   HF_QUERY_FAILED: { failure: 'infra_error', retryable: false, operator: 'The database refused a statement; see the cause.' },

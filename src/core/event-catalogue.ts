@@ -44,6 +44,8 @@ export interface HoldfastEvents {
   // ---- store
   'store.lost': { readonly message: string }
   'store.recovered': { readonly awayMs: number }
+  'store.snapshot.taken': { readonly file: string; readonly bytes: number; readonly removed: number; readonly durationMs: number }
+  'store.snapshot.failed': { readonly message: string }
   'store.migrated': { readonly from: number; readonly to: number }
   // ---- durable
   'once.done': { readonly once: string; readonly key: string }

@@ -63,6 +63,8 @@ export const ESCALATION: Required<Escalation> = Object.freeze<Required<Escalatio
   'system.changed': data => (data.to === 'healthy' ? info : warn),
   'store.lost': () => warn,
   'store.recovered': () => info,
+  'store.snapshot.taken': () => info,
+  'store.snapshot.failed': () => warn,
   'store.migrated': () => info,
   'once.done': () => debug,
   'once.replayed': () => info,

@@ -131,6 +131,7 @@ function toneOf(event: HoldfastEvent): TimelineEntry['tone'] {
     case 'app.started':
       return 'good'
     case 'store.lost':
+    case 'store.snapshot.failed':
     case 'breaker.state.lost':
     case 'call.failed':
     case 'call.abandoned':

@@ -53,6 +53,7 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
     durability: database.durability,
     ping: signal => database.ping(signal),
     close: () => database.close(),
+    ...(database.snapshot === undefined ? {} : { snapshot: database.snapshot }),
     async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, transactionOptions?: TransactionOptions): Promise<T> {
       await run(hooks.before, name, 'HF_STORE_UNAVAILABLE')
       const value = await database.transaction(name, async tx => {

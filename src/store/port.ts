@@ -80,8 +80,17 @@ export interface Database<Tx> {
   transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
   /** Resolves when the database answers. */
   ping(signal?: AbortSignal): Promise<void>
+  /** A copy of everything at one moment, in one file, while it runs. Only where the files are this process's own (embedded). */
+  readonly snapshot?: () => Promise<Snapshot>
   /** Waits for open transactions (bounded), then closes. */
   close(): Promise<void>
+}
+
+export interface Snapshot {
+  readonly file: string
+  readonly bytes: number
+  /** How many older ones were removed, by the rule of how many are kept. */
+  readonly removed: number
 }
 
 export interface OpenOptions {

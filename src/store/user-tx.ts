@@ -34,6 +34,7 @@ function withUserTx<UserTx extends object>(database: Database<SqlTx>, adapter: T
     durability: database.durability,
     ping: signal => database.ping(signal),
     close: () => database.close(),
+    ...(database.snapshot === undefined ? {} : { snapshot: database.snapshot }),
     sqlOf: userTx => {
       let tx = known.get(userTx)
       if (tx === undefined) known.set(userTx, tx = adapter.join(userTx))

@@ -22,16 +22,11 @@ const REQUIRED = ['global/pg_control', 'pg_wal', 'base', 'pg_xact']
 /** The size of pg_control is fixed (PG_CONTROL_FILE_SIZE). */
 const CONTROL_BYTES = 8_192
 
-export async function inspectDirectory(dir: string): Promise<DirectoryState> {
-  const database = databaseDir(dir)
-  let entries: readonly string[]
-  try {
-    entries = await readdir(database)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { state: 'new' }
-    throw error
+export async function inspectDirectory(dir: string, database: string = databaseDir(dir)): Promise<DirectoryState> {
+  if (await namesIn(database) === 0) {
+    const aside = (await readdir(dir)).filter(name => name.startsWith('postgres.replaced-')).sort().at(-1)
+    return aside === undefined ? { state: 'new' } : { state: 'damaged', reason: `a restore was interrupted when it had put the former database aside as ${aside}` }
   }
-  if (entries.length === 0) return { state: 'new' }
   try {
     const version = (await readFile(join(database, 'PG_VERSION'), 'utf8')).trim()
     if (!/^\d+$/.test(version)) return { state: 'damaged', reason: 'PG_VERSION holds no version' }
@@ -42,6 +37,20 @@ export async function inspectDirectory(dir: string): Promise<DirectoryState> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     return { state: 'damaged', reason: `${String((error as NodeJS.ErrnoException).path).slice(database.length + 1)} is missing` }
+  }
+}
+
+/** Is there no database? */
+export async function isEmpty(dir: string): Promise<boolean> {
+  return await namesIn(databaseDir(dir)) === 0
+}
+
+async function namesIn(path: string): Promise<number> {
+  try {
+    return (await readdir(path)).length
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0
+    throw error
   }
 }
 

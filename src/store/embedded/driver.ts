@@ -75,6 +75,17 @@ export class EmbeddedDriver implements Driver<DriverTx> {
     }
   }
 
+  /** Runs `work` while no transaction is open. @throws HF_STORE_UNAVAILABLE */
+  async inOwnTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    await this.#turns.enter(name)
+    try {
+      if (this.#unusable !== undefined) throw this.#unusable
+      return await work()
+    } finally {
+      this.#giveBack()
+    }
+  }
+
   async ping(signal: AbortSignal | undefined): Promise<void> {
     await this.#turns.enter('ping', signal)
     try {

@@ -13,7 +13,6 @@
  * Needs the package `@electric-sql/pglite` (an optional peer dependency).
  */
 import { resolve } from 'node:path'
-import type { PGlite } from '@electric-sql/pglite'
 import { durationMs, HoldfastError, messageOf, type Duration } from '../../core/index.ts'
 import { openDatabase } from '../transaction.ts'
 import type { Database, Durability, OpenOptions, SqlTx, Store } from '../port.ts'
@@ -21,14 +20,16 @@ import { damaged, databaseDir, inspectDirectory, makeDirectory, placeFailure, pl
 import { EmbeddedDriver } from './driver.ts'
 import type { DatabaseEnded } from './fail-stop.ts'
 import { lockDirectory } from './lock.ts'
-import { openPglite, type Flush } from './pglite.ts'
+import { holeIn, openPglite, type Flush } from './pglite.ts'
+import { checkKeep, Snapshots } from './snapshot.ts'
 import { unpack } from './tar.ts'
 import { withClient, type TxAdapter } from '../user-tx.ts'
 import { readTemplate } from './template.ts'
 
 export { migrate, type Migration, type MigrationReport } from '../migrations.ts'
+export { restoreSnapshot, type Restored, type RestoreOptions } from './restore.ts'
 export type { TxAdapter } from '../user-tx.ts'
-export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../port.ts'
+export type { Database, Durability, Snapshot, SqlTx, Store, TransactionOptions } from '../port.ts'
 
 const DURABILITY: Readonly<Record<Flush, Durability>> = Object.freeze({
   commit: Object.freeze({ processCrash: true, powerLoss: true, severalInstances: false }),
@@ -49,13 +50,18 @@ export interface EmbeddedOptions<UserTx = SqlTx> {
    * in which data and log reach the disk. Health shows which it is. Measured (./power-loss.test.ts): `commit` loses nothing.
    */
   readonly flush?: Flush
+  /**
+   * Snapshots (`holdfast snapshot`, or `every` so often by themselves, from `1m` on) are kept in `<dir>/snapshots`, the newest `keep` of
+   * them (1 to 1000). Default: none by themselves, the last 7 are kept.
+   */
+  readonly snapshots?: { readonly every?: Duration; readonly keep?: number }
   /** How long a transaction may hold the one connection before it is rolled back. Default 1 s; `TransactionOptions.timeout` overrides it for one. */
   readonly transactionTimeout?: Duration
   /** How long a transaction waits for its turn. Default 10 s. */
   readonly acquireTimeout?: Duration
 }
 
-export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance' | 'tx'>> = Object.freeze({ flush: 'commit', transactionTimeout: '1s', acquireTimeout: '10s' })
+export const EMBEDDED_DEFAULTS: Required<Omit<EmbeddedOptions, 'singleInstance' | 'tx'>> = Object.freeze({ flush: 'commit', snapshots: Object.freeze({ keep: 7 }), transactionTimeout: '1s', acquireTimeout: '10s' })
 
 /**
  * A store in `dir` (made where it is missing). No I/O before `open`, which says what it does by `app.progress`: about two seconds for a new
@@ -78,6 +84,8 @@ function embeddedStore(dir: string, options: Omit<EmbeddedOptions<never>, 'tx'>)
   }
   if (!Object.hasOwn(DURABILITY, given.flush)) throw new HoldfastError('HF_OPTION_INVALID', { message: `embedded: flush: expected 'commit' or 'os', got ${JSON.stringify(given.flush)}` })
   const durability = DURABILITY[given.flush]
+  const { every, keep = EMBEDDED_DEFAULTS.snapshots.keep ?? 7 } = given.snapshots
+  const snapshots = { keep: checkKeep(keep), everyMs: every === undefined ? undefined : durationMs(every, 'embedded: snapshots.every', { min: 60_000 }) }
   const transactionTimeoutMs = durationMs(given.transactionTimeout, 'embedded: transactionTimeout')
   const acquireTimeoutMs = durationMs(given.acquireTimeout, 'embedded: acquireTimeout')
   return {
@@ -93,8 +101,18 @@ function embeddedStore(dir: string, options: Omit<EmbeddedOptions<never>, 'tx'>)
       try {
         const ended = (error: DatabaseEnded): void => { driver?.disable(endedFor(path, error)) }
         const { pglite, files } = await openDirectory(path, given.flush, openOptions, ended)
-        driver = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
-        return openDatabase(driver, { env, events })
+        const opened = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
+        driver = opened
+        const taken = new Snapshots({ dir: path, ...snapshots, env, events, pglite, inOwnTurn: (name, work) => opened.inOwnTurn(name, work) })
+        const database = openDatabase(opened, { env, events })
+        const close = database.close.bind(database)
+        return Object.assign(database, {
+          snapshot: () => taken.take(),
+          close: async () => {
+            await taken.stop()
+            await close()
+          },
+        })
       } catch (error) {
         await lock.release().catch(() => undefined)
         throw placeFailure(path, error)
@@ -137,15 +155,4 @@ async function openDirectory(dir: string, flush: Flush, { events }: OpenOptions,
     if (error instanceof RangeError) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `the embedded database cannot be started: ${messageOf(error)}`, cause: error })
     throw damaged(dir, `PostgreSQL does not start on it (${messageOf(error)})`)
   }
-}
-
-/**
- * A file of a table or an index that is missing or was cut to nothing, which PostgreSQL takes for an empty one. An index has at least one page;
- * a table that once had rows and is empty now was cut short by TRUNCATE or VACUUM, which say so in the catalog.
- */
-async function holeIn(pglite: PGlite): Promise<string | undefined> {
-  const { rows: [hole] } = await pglite.query<{ readonly name: string; readonly path: string }>(`
-    SELECT oid::regclass::text AS name, pg_relation_filepath(oid) AS path FROM pg_class
-     WHERE relpersistence = 'p' AND pg_relation_size(oid) = 0 AND (relkind = 'i' OR (relkind IN ('r', 't', 'm') AND relpages > 0)) ORDER BY 1 LIMIT 1`)
-  return hole === undefined ? undefined : `${hole.path}, the file of ${hole.name}, is missing or empty`
 }

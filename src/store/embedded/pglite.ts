@@ -80,3 +80,14 @@ class LastWords {
     this.#kept = true
   }
 }
+
+/**
+ * A file of a table or an index that is missing or was cut to nothing, which PostgreSQL takes for an empty one. An index has at least one page;
+ * a table that once had rows and is empty now was cut short by TRUNCATE or VACUUM, which say so in the catalog.
+ */
+export async function holeIn(pglite: PGlite): Promise<string | undefined> {
+  const { rows: [hole] } = await pglite.query<{ readonly name: string; readonly path: string }>(`
+    SELECT oid::regclass::text AS name, pg_relation_filepath(oid) AS path FROM pg_class
+     WHERE relpersistence = 'p' AND pg_relation_size(oid) = 0 AND (relkind = 'i' OR (relkind IN ('r', 't', 'm') AND relpages > 0)) ORDER BY 1 LIMIT 1`)
+  return hole === undefined ? undefined : `${hole.path}, the file of ${hole.name}, is missing or empty`
+}
