@@ -62,11 +62,16 @@ export interface SwarmOptions {
   readonly kinds: readonly FaultKind[]
   /** Processes whose clocks may jump; none: no jumps. */
   readonly clocks?: readonly string[]
+  /** Of the schedules that have a jump, 0 to 1. Default 0.2. */
+  readonly jumpShare?: number | undefined
+  /** Default: two, and in four of ten schedules one. */
   readonly processes?: number
 }
 
+const DATABASE_BACK_MAX_MS = 60_000
+
 /** The schedule of a seed: two to four faults of a random subset of the kinds, sometimes clocks that jump. */
-export function swarmSchedule(seed: number, { points, kinds, clocks = [], processes }: SwarmOptions): Schedule {
+export function swarmSchedule(seed: number, { points, kinds, clocks = [], jumpShare = 0.2, processes }: SwarmOptions): Schedule {
   const random = seededRandom(seed ^ 0x5eed)
   const enabled = kinds.filter(() => random() < 0.5)
   const from = enabled.length === 0 ? kinds : enabled
@@ -75,12 +80,17 @@ export function swarmSchedule(seed: number, { points, kinds, clocks = [], proces
   const faults: Fault[] = []
   for (let left = 2 + Math.floor(random() ** 2 * 3); left > 0; left--) faults.push({ at: Math.floor(random() * reach), kind: from[Math.floor(random() * from.length)] ?? 'die' })
   const jumps: Jump[] = []
-  if (clocks.length > 0 && random() < 0.2) {
-    // From a leap of minutes to a day, forth or back.
+  if (clocks.length > 0 && random() < jumpShare) {
+    // From a second to a day, forth or back.
+    const process = clocks[Math.floor(random() * clocks.length)] ?? ''
     const ms = Math.round((random() < 0.5 ? -1 : 1) * 10 ** (3 + random() * 5))
-    jumps.push({ atMs: Math.floor(random() * 60_000), process: clocks[Math.floor(random() * clocks.length)] ?? '', ms })
+    // What is due by the database's clock is late by as much as that clock goes back: more would only be waited for.
+    // Early ones meet work under way.
+    jumps.push({ atMs: Math.floor(random() ** 3 * 60_000), process, ms: process === 'database' ? Math.max(ms, -DATABASE_BACK_MAX_MS) : ms })
   }
-  return { seed, faults, ...(jumps.length === 0 ? {} : { jumps }), ...(processes === undefined ? {} : { processes }) }
+  // One process alone finds what a second one would have put right.
+  const alone = processes === undefined && random() < 0.4
+  return { seed, faults, ...(jumps.length === 0 ? {} : { jumps }), ...(alone ? { processes: 1 } : processes === undefined ? {} : { processes }) }
 }
 
 /** One line that `parseSchedule` reads. */

@@ -28,6 +28,10 @@ export interface WorldOptions<Tx> {
   readonly latencyMs?: readonly [min: number, max: number]
   /** Asked after each outside call was carried out and each commit, before anything else happens. */
   readonly observe?: (() => Promise<void>) | undefined
+  /** Default true. False, for a control: every process takes its own wall clock for the database's. */
+  readonly databaseClock?: boolean | undefined
+  /** Only points whose names match can fail; default all. */
+  readonly points?: RegExp | undefined
   /** Keeps the names of all points that were passed. Default false: they cost time. */
   readonly record?: boolean
 }
@@ -64,7 +68,7 @@ export class World<Tx> {
   readonly violations: string[] = []
   /** Points passed so far. */
   points = 0
-  /** Commits and outside calls so far. */
+  /** Commits so far. */
   changes = 0
   operations = 0
   /** Processes that are stalled now. */
@@ -102,7 +106,7 @@ export class World<Tx> {
     for (let i = 0; i < processes; i++) await this.boot()
   }
 
-  /** Lets time pass until `over` holds, looked at after each change; false when it does not within `withinMs`. Ends early on a violation. */
+  /** Lets time pass until `over` holds, looked at after each commit; false when it does not within `withinMs`. Ends early on a violation. */
   async until(over: () => Promise<boolean>, withinMs: number): Promise<boolean> {
     const end = this.env.monotonic() + withinMs
     for (;;) {
@@ -121,9 +125,15 @@ export class World<Tx> {
     const connection = this.#options.connect(name)
     const booted: Booted = { name, env, connection, stalled: undefined }
     this.#live.set(name, booted)
-    const hook = (when: 'before' | 'commit' | 'after') => (transaction: string) => this.#point(booted, when, transaction)
-    const hooked = withHooks(connection.store, { before: hook('before'), beforeCommit: hook('commit'), after: hook('after') })
-    const store: Store<Tx> = { ...hooked, open: options => hooked.open({ ...options, env: withClock(options.env, this.clock) }) }
+    const hooked = withHooks(connection.store, {
+      before: transaction => this.#point(booted, 'before', transaction),
+      beforeCommit: transaction => this.#point(booted, 'commit', transaction),
+      after: transaction => {
+        this.changes += 1
+        return this.#options.observe === undefined ? this.#point(booted, 'after', transaction) : this.#observed(booted, 'after', transaction)
+      },
+    })
+    const store: Store<Tx> = { ...hooked, open: options => hooked.open({ ...options, env: this.#options.databaseClock === false ? options.env : withClock(options.env, this.clock) }) }
     try {
       await this.#options.main({ name, env, store, call: (what, carryOut) => this.#call(booted, what, carryOut) })
     } catch (error) {
@@ -139,7 +149,7 @@ export class World<Tx> {
     await this.#point(booted, 'before', what, true)
     await this.env.sleep(this.#between(this.#latency))
     const outcome = attempt(carryOut)
-    await this.#changed()
+    await this.#options.observe?.()
     if (env.alive) await this.#point(booted, 'after', what, true)
     if (booted.stalled !== undefined) await booted.stalled
     if (!env.alive) return never()
@@ -147,15 +157,21 @@ export class World<Tx> {
     return outcome.value
   }
 
-  async #changed(): Promise<void> {
-    this.changes += 1
+  /** After a commit. */
+  async #observed(booted: Booted, when: 'after', what: string): Promise<void> {
     await this.#options.observe?.()
+    await this.#point(booted, when, what)
   }
 
-  async #point(booted: Booted, when: 'before' | 'commit' | 'after', what: string, call = false): Promise<void> {
-    if (!call && when === 'after') await this.#changed()
+  async #later(booted: Booted, when: 'before' | 'commit' | 'after', what: string, call: boolean): Promise<void> {
+    await booted.stalled
+    await this.#point(booted, when, what, call)
+  }
+
+  /** Synchronous where nothing happens, which is nearly always. */
+  #point(booted: Booted, when: 'before' | 'commit' | 'after', what: string, call = false): Promise<void> | undefined {
     // A stalled process does nothing, also where it was not waiting for a timer.
-    if (booted.stalled !== undefined) await booted.stalled
+    if (booted.stalled !== undefined) return this.#later(booted, when, what, call)
     if (!booted.env.alive) return never()
     const number = this.points++
     if (when === 'before') this.operations += 1
@@ -163,7 +179,9 @@ export class World<Tx> {
     this.#mix(name, booted.name)
     if (this.#options.record === true) this.passed.push(name)
     const fault = this.#faultAt(number, name)
-    if (fault === undefined) return
+    if (fault === undefined || this.#options.points?.test(name) === false) return undefined
+    // Only a commit can meet a conflict.
+    if (fault.kind === 'conflict' && when !== 'commit') return undefined
     this.trace.push(`${booted.name} ${fault.kind} ${name} (point ${String(number)}, ${String(Math.round(this.env.monotonic()))} ms)`)
     this.faults.set(fault.kind, (this.faults.get(fault.kind) ?? 0) + 1)
     if (fault.kind === 'die') return this.#die(booted)

@@ -55,6 +55,7 @@ export interface Outside {
 
 export interface Flow {
   readonly name: string
+  /** By itself the other side has a bad day: it refuses or breaks at some requests, so that those paths are taken without a fault of ours. */
   outside(id: string, options?: OutsideOptions): Outside
   /** A program's main(): declares, starts loops. Called at each boot of each process. */
   main<Tx>(process: FlowProcess<Tx>): void | Promise<void>

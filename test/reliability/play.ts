@@ -22,8 +22,10 @@ export interface Scenario {
   readonly kinds?: readonly FaultKind[]
   /** Only points that this matches fail. Default all. */
   readonly points?: RegExp
-  /** Clocks may jump. Default true. */
-  readonly jumps?: boolean
+  /** Of the schedules in which a clock jumps. Default that of the swarm. */
+  readonly jumpShare?: number
+  /** Default true. False: processes take their own clocks for the database's. */
+  readonly databaseClock?: boolean
   /** Switched off, for a control. */
   readonly without?: readonly FlowMechanism[]
 }
@@ -77,7 +79,7 @@ export async function play<Tx>(tier: Tier<Tx>, scenario: Scenario, schedule: Sch
   const observe = flow.holds === undefined ? undefined : async (): Promise<void> => {
     for (const violation of await flow.holds?.(view) ?? []) if (!world.violations.includes(violation)) world.violations.push(violation)
   }
-  const world: World<Tx> = new World<Tx>({ schedule, connect: name => database.connect(name), record, observe, main: process => main(process) })
+  const world: World<Tx> = new World<Tx>({ schedule, connect: name => database.connect(name), record, observe, points: scenario.points, databaseClock: scenario.databaseClock, main: process => main(process) })
   late.world = world
 
   async function main(process: WorldProcess<Tx>): Promise<void> {

@@ -91,11 +91,10 @@ const NOTICES = [1, 2, 3] as const
 export interface OutboxFlowOptions {
   /** The other side recognises keys; else a message whose outcome is unknown waits for a human. */
   readonly repeatable: boolean
-  readonly badDay?: boolean
 }
 
 /** Three notices of one chat, kept with the row that they tell about. */
-export function outboxFlow({ repeatable, badDay = true }: OutboxFlowOptions): Flow {
+export function outboxFlow({ repeatable }: OutboxFlowOptions): Flow {
   const laneOf = (id: string): string => `chat:${id}`
   const isOver = async <Tx>(view: FlowView<Tx>): Promise<boolean> => {
     if (!(await view.written()).includes('ordered')) return false
@@ -103,9 +102,9 @@ export function outboxFlow({ repeatable, badDay = true }: OutboxFlowOptions): Fl
     return view.read(async tx => await port.head(tx, laneOf(view.id)) === undefined && !(await port.stuck(tx, LISTED_MAX)).some(row => row.lane === laneOf(view.id)))
   }
   return {
-    name: `outbox-${repeatable ? 'repeatable' : 'at-most-once'}${badDay ? '' : '-good-day'}`,
+    name: `outbox-${repeatable ? 'repeatable' : 'at-most-once'}`,
     outside: (_, options = {}) => {
-      const world = new OutsideWorld({ ...(badDay ? { refuses: [1], failsAfterEffect: [2] } : {}), ...options })
+      const world = new OutsideWorld({ refuses: [1], failsAfterEffect: [2], ...options })
       return {
         world,
         handle: (name: string, request: Json) => name === 'look-up' ? world.find(field(request, 'what')) ?? null : world.request(name, { key: field(request, 'key') }),

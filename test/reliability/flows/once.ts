@@ -77,11 +77,11 @@ class Bank implements Outside {
 /** The first request is refused and the next one's outcome is lost by the bank itself, so that every path is taken without any fault of ours. */
 const BAD_DAY: Readonly<Record<'retry' | 'verify' | 'hold', OutsideOptions>> = { retry: { refuses: [1], failsAfterEffect: [2] }, verify: { failsAfterEffect: [1] }, hold: { failsAfterEffect: [1] } }
 
-export function onceOutside(policy: 'retry' | 'verify' | 'hold', more: { readonly goodDay?: boolean } = {}): Flow {
+export function onceOutside(policy: 'retry' | 'verify' | 'hold'): Flow {
   const name = `pay-${policy}`
   return {
-    name: `once-${policy}${more.goodDay === true ? '-good-day' : ''}`,
-    outside: (_, options = {}) => new Bank({ ...(more.goodDay === true ? {} : BAD_DAY[policy]), ...options }),
+    name: `once-${policy}`,
+    outside: (_, options = {}) => new Bank({ ...BAD_DAY[policy], ...options }),
     main<Tx>(process: FlowProcess<Tx>) {
       const { kit, env, id } = process
       const onUnknown: OutsideOnce<Order, Order, string, Tx>['onUnknown'] = policy !== 'verify' ? policy : {

@@ -10,7 +10,7 @@ import { OutsideError, OutsideWorld } from '../../../src/testing/index.ts'
 import { effects, field, LEASE, loop, order, rows, text, type Flow, type FlowProcess } from '../flow.ts'
 
 /** A person comes late: whatever prunes has had its turns by then. */
-const PERSON_AFTER_MS = 100_000
+const PERSON_AFTER_MS = 40_000
 
 export const recoveryFlow: Flow = {
   name: 'recovery',
@@ -61,7 +61,7 @@ export const recoveryFlow: Flow = {
     })
     out.start()
     process.signal.addEventListener('abort', () => { void out.stop() }, { once: true })
-    if (!process.without('sweep')) loop(process, 5_000, async () => {
+    if (!process.without('sweep')) loop(process, 10_000, async () => {
       const held = await guard.acquire()
       try {
         await recover.sweep()

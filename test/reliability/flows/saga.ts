@@ -42,15 +42,13 @@ export interface SagaFlowOptions {
   readonly ends: 'done' | 'undone' | 'stuck'
   /** Its caller comes once and relies on the sweep. */
   readonly patient?: boolean
-  /** The panel breaks in the middle of a request now and then, without any fault of ours. Default true. */
-  readonly badDay?: boolean
 }
 
-export function sagaFlow({ last, ends, patient = false, badDay = true }: SagaFlowOptions): Flow {
+export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow {
   const name = `provision-${last}-${ends}`
   return {
-    name: `saga-${last}-${ends}${patient ? '-patient' : ''}${badDay ? '' : '-good-day'}`,
-    outside: (_, options = {}) => new Panel({ ...(badDay ? { failsAfterEffect: [1, 3] } : {}), ...options }, [...(ends === 'done' ? [] : ['activate']), ...(ends === 'stuck' ? ['release'] : [])]),
+    name: `saga-${last}-${ends}${patient ? '-patient' : ''}`,
+    outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }, [...(ends === 'done' ? [] : ['activate']), ...(ends === 'stuck' ? ['release'] : [])]),
     main<Tx>(process: FlowProcess<Tx>) {
       const { kit, env, id } = process
       const key = { saga: name, id }

@@ -1,0 +1,3 @@
+import { simulationShare } from './simulation.share.ts'
+
+simulationShare(1)
