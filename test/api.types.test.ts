@@ -56,6 +56,16 @@ export async function refusals(tx: SqlTx): Promise<void> {
   if (!soft.ok) void soft.retryAfterMs
   void [revoked, flags.payments.on, refund, (await hold.limit('payment_init', { limit: 5, per: '60s' }).take('user-1')).ok]
 
+  const inputs = hold.retryStore('generation', { input: Subscription, keepFor: '7d' })
+  await inputs.store('user', 'model', { id: '1' })
+  const again: string | undefined = (await inputs.get('user', 'model'))?.input.id
+  hold.worker('nightly', { cron: '0 3 * * *', timeZone: 'Europe/Berlin', mode: 'leader', safeSleep: '10s', run: async () => undefined })
+  void again
+  // @ts-expect-error wrong input
+  await inputs.store('user', 'model', { name: '1' })
+  // @ts-expect-error a pattern and an interval
+  hold.worker('both', { cron: '0 3 * * *', every: '1m', safeSleep: '10s', run: async () => undefined })
+
   // @ts-expect-error unknown flag
   void flags.paymnts
   // @ts-expect-error no unit

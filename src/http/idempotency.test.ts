@@ -1,6 +1,7 @@
 /**
  * `Idempotency-Key` over every store: one effect per key, the same bytes to everybody, refusals that change nothing, and outcomes that nobody knows.
  */
+import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { memoryStore, testStores, type TestWorld } from '../../test/durable-stores.ts'
 import { HoldfastError, type Json } from '../core/index.ts'
@@ -268,6 +269,20 @@ describe('the door', () => {
     const { status, body } = await read(await make()(post(header)))
     expect([status, codeOf(body)]).toEqual([400, 'HF_IDEMPOTENCY_KEY_INVALID'])
     expect(await world.written()).toEqual([])
+  })
+
+  it('reads back every key that can be written, and ends in its own refusal on anything else (property)', () => {
+    const request = (header: string): Request => new Request('http://x.test', { headers: { 'idempotency-key': header } })
+    const printable = fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map(code => String.fromCharCode(code)), minLength: 1, maxLength: 255 })
+    fc.assert(fc.property(printable, key => { expect(idempotencyKeyOf(request(`"${key.replace(/["\\]/g, sign => `\\${sign}`)}"`))).toBe(key) }))
+    fc.assert(fc.property(fc.string({ unit: fc.integer({ min: 0x20, max: 0xff }).map(code => String.fromCharCode(code)), maxLength: 600 }), header => {
+      try {
+        const key = idempotencyKeyOf(request(header)) ?? ''
+        expect(key.length >= 1 && key.length <= 255).toBe(true)
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'HF_IDEMPOTENCY_KEY_INVALID' })
+      }
+    }))
   })
 
   it('needs no key where that is declared: each request is one of its own', async () => {
