@@ -157,15 +157,19 @@ function faultsRows(faults: readonly FaultsStatus[], at: number): readonly (read
 
 const OUTCOME_TONE: Readonly<Record<string, Tone>> = { ok: 'good', skipped: 'dim', degraded: 'warn', failed: 'bad' }
 
+/** Less is the pace of a skip or a failure, and nothing to look into. */
+const LATE_MS = 60_000
+
 function workerRows(workers: readonly WorkerStatus[], at: number): readonly (readonly Cell[])[] {
   return workers.map(worker => {
     const outcome = worker.lastOutcome ?? 'has not run'
     const next = worker.nextRunAt === undefined || worker.state !== 'idle' ? '' : `next in ${humanDuration(Math.max(0, worker.nextRunAt - at))}`
     const parked = worker.parked > 0 ? `, ${String(worker.parked)} parked` : ''
+    const late = (worker.lagMs ?? 0) > LATE_MS ? `, ${humanDuration(worker.lagMs ?? 0)} late` : ''
     return [
       { text: worker.name },
       { text: worker.state, tone: worker.state === 'paused' || worker.state === 'stopped' ? 'warn' : 'dim' },
-      { text: `${outcome}${parked}`, tone: OUTCOME_TONE[outcome] ?? 'dim' },
+      { text: `${outcome}${late}${parked}`, tone: OUTCOME_TONE[outcome] ?? 'dim' },
       { text: next, tone: 'dim' },
       { text: worker.lastReason ?? '', tone: 'dim' },
     ]

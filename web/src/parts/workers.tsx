@@ -8,6 +8,9 @@ import { Action, Card, Empty, Row, Runbook, State, type Tone } from './card.tsx'
 const TONES: Readonly<Record<string, Tone>> = { ok: 'good', skipped: 'quiet', degraded: 'warn', failed: 'bad' }
 const WORDS: Readonly<Record<string, string>> = { ok: 'ok', skipped: 'skipped', degraded: 'partly failed', failed: 'failed' }
 
+/** Less is the pace of a skip or a failure, and nothing to look into. */
+const LATE_MS = 60_000
+
 export function Workers({ workers }: { readonly workers: readonly WorkerStatus[] }) {
   return (
     <Card id="workers" title="Workers" note="what runs in the background">
@@ -17,11 +20,12 @@ export function Workers({ workers }: { readonly workers: readonly WorkerStatus[]
 }
 
 function One({ worker }: { readonly worker: WorkerStatus }) {
-  const { name, state, lastOutcome, lastReason, lastSuccessAt, consecutiveFailures, parked, runbook } = worker
+  const { name, state, lastOutcome, lastReason, lastSuccessAt, consecutiveFailures, parked, lagMs = 0, runbook } = worker
   const paused = state === 'paused'
-  const troubled = paused || (lastOutcome !== undefined && lastOutcome !== 'ok') || parked > 0
+  const troubled = paused || (lastOutcome !== undefined && lastOutcome !== 'ok') || parked > 0 || lagMs > LATE_MS
   const parts = [
     lastReason ?? '',
+    lagMs > LATE_MS ? `${span(lagMs)} late` : '',
     consecutiveFailures > 1 ? `${String(consecutiveFailures)} failures in a row` : '',
     parked > 0 ? `${String(parked)} given up and waiting for a person` : '',
     troubled && lastSuccessAt !== undefined ? `last success ${ago(now.value - lastSuccessAt)} ago` : '',
