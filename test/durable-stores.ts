@@ -123,4 +123,7 @@ async function elapse(database: Database<SqlTx>, ms: number): Promise<void> {
 export const pgliteStore: TestStore = sqlStore('PGlite', false, async () => pgliteMemory())
 export const postgresStore: TestStore = sqlStore('postgres', true, async () => postgres(await (await testPostgres()).url(), { connections: 8 }))
 
-export const testStores: readonly TestStore[] = [memoryStore, pgliteStore, postgresStore]
+/** `HOLDFAST_TEST_STORES=memory`: only those, for runs that repeat the tests thousands of times (mutation). */
+const only = process.env['HOLDFAST_TEST_STORES']?.split(',')
+
+export const testStores: readonly TestStore[] = [memoryStore, pgliteStore, postgresStore].filter(store => only?.includes(store.name) !== false)

@@ -4,11 +4,12 @@
  * One process per kill: the one that recovers what a death left goes on with the next iteration and dies there. The next
  * one is started meanwhile, so that a death costs no loading. The parent is the time, the outside world and the judge.
  */
+import { join } from 'node:path'
 import type { Json } from '../../../src/core/index.ts'
 import type { SqlTx } from '../../../src/store/index.ts'
 import { OutsideError, seededRandom, type OutsideOptions } from '../../../src/testing/index.ts'
+import { bundled, type Bundle } from '../bundle.ts'
 import type { Flow, FlowMechanism, FlowView, Outside } from '../flow.ts'
-import { bundleProcess, type Bundle } from './bundle.ts'
 import type { KillPlan } from './plan.ts'
 import { startProgram, type Program } from './program.ts'
 import type { KillStore } from './stores.ts'
@@ -62,7 +63,7 @@ export class KillRig {
   }
 
   async open(store: (nowMs: () => number) => Promise<KillStore>): Promise<void> {
-    this.#bundle = await bundleProcess()
+    this.#bundle = await bundled(join(import.meta.dirname, 'process.ts'))
     this.#store = await store(() => this.nowMs)
   }
 

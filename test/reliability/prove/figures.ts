@@ -4,7 +4,7 @@
  * A section is worked off in parts, each with a seed of its own; the parts are kept on disk, so that a run which was ended
  * goes on where it was.
  */
-export const SECTIONS = ['postgres', 'embedded', 'mutation'] as const
+export const SECTIONS = ['simulation', 'pglite', 'postgres', 'embedded', 'instances', 'knock-outs', 'mutation'] as const
 export type SectionName = typeof SECTIONS[number]
 
 /** What one part, or a whole section, came to. */

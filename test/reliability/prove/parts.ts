@@ -4,14 +4,16 @@
 import { fork } from 'node:child_process'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Figures } from './figures.ts'
+import { bundled } from '../bundle.ts'
+import { added, NOTHING, type Figures } from './figures.ts'
 import { SEED_STEP, type SectionPlan } from './plan.ts'
-import type { FromWorker, Part } from './worker.ts'
+import type { Part } from './protocol.ts'
 
 /** The progress of one section at one commit; another commit begins anew. */
 export interface PartsState {
   readonly commit: string
   readonly seed: number
+  /** Parts by number, whole or as far as they got before they were ended. */
   readonly done: Readonly<Record<string, Figures>>
 }
 
@@ -33,71 +35,59 @@ export async function runParts({ plan, seed, commit, dir, signal, say }: PartsOp
   mkdirSync(dir, { recursive: true })
   const file = join(dir, `${plan.name}.json`)
   const done: Record<string, Figures> = { ...read(file, commit, seed) }
-  const wanted = Math.ceil(plan.count / plan.part)
-  const underWay = new Map<number, number>()
   const startedMs = performance.now()
-  const before = counted(Object.values(done))
+  const before = added(Object.values(done)).count
   const progress = (): void => {
-    const count = counted(Object.values(done)) + [...underWay.values()].reduce((sum, part) => sum + part, 0)
+    const { count, anomalies } = added(Object.values(done))
     const perSecond = (count - before) / ((performance.now() - startedMs) / 1_000)
     const left = Math.max(0, plan.count - count) / perSecond
-    say(`${plan.name}: ${String(count)} of ${String(plan.count)} ${plan.unit}, ${perSecond.toFixed(1)} a second, ${Number.isFinite(left) ? `about ${String(Math.ceil(left / 60))} min to go, ` : ''}${String(Object.values(done).reduce((sum, part) => sum + part.anomalies, 0))} anomalies`)
+    say(`${plan.name}: ${String(count)} of ${String(plan.count)} ${plan.unit}, ${perSecond.toFixed(1)} a second, ${Number.isFinite(left) ? `about ${String(Math.ceil(left / 60))} min to go, ` : ''}${String(anomalies)} anomalies`)
   }
   const timer = setInterval(progress, PROGRESS_EVERY_MS)
+  const program = plan.simulated ? await bundled(join(import.meta.dirname, 'simulating.ts')) : { script: join(import.meta.dirname, 'running.ts'), remove: () => undefined }
   let next = 0
   const work = async (): Promise<void> => {
-    while (!signal.aborted && next < wanted) {
+    while (!signal.aborted && next * plan.part < plan.count) {
       const index = next++
-      if (done[index] !== undefined) continue
-      const part: Part = { section: plan.name, seed: seed + index * SEED_STEP, count: Math.min(plan.part, plan.count - index * plan.part), withControl: index === 0 }
-      underWay.set(index, 0)
-      const figures = await tried(part, signal, count => { underWay.set(index, count) }, say)
-      underWay.delete(index)
-      if (figures === undefined) continue
-      done[index] = figures
-      write(file, { commit, seed, done })
-      for (const line of figures.found) say(`${plan.name}: VIOLATION ${line}`)
+      const wanted = Math.min(plan.part, plan.count - index * plan.part)
+      for (let attempt = 0; attempt < TRIES && !signal.aborted; attempt++) {
+        const had = done[index] ?? NOTHING
+        if (had.count >= wanted) break
+        // What is left of a part has a seed of its own, or it would do again what was done.
+        const part: Part = { section: plan.name, seed: seed + index * SEED_STEP + had.count, count: wanted - had.count, withControl: index === 0 && Object.keys(had.control).length === 0 }
+        const ended = await inProcess(program.script, part, signal, figures => {
+          for (const line of figures.found.slice(done[index]?.found.length)) say(`${plan.name}: VIOLATION ${line}`)
+          done[index] = added([had, figures])
+          write(file, { commit, seed, done })
+        })
+        if (ended !== undefined && !signal.aborted) say(`${plan.name}: the part with seed ${String(part.seed)} ended early: ${ended}`)
+      }
     }
   }
   try {
     await Promise.all(Array.from({ length: plan.atOnce }, work))
   } finally {
     clearInterval(timer)
+    program.remove()
   }
   progress()
   return Object.values(done)
 }
 
-async function tried(part: Part, signal: AbortSignal, onProgress: (count: number) => void, say: (line: string) => void): Promise<Figures | undefined> {
-  for (let attempt = 1; attempt <= TRIES && !signal.aborted; attempt++) {
-    const figures = await inProcess(part, signal, onProgress)
-    if (typeof figures !== 'string') return figures
-    if (!signal.aborted) say(`${part.section}: the part with seed ${String(part.seed)} ended without figures: ${figures}`)
-  }
-  return undefined
-}
-
-function inProcess(part: Part, signal: AbortSignal, onProgress: (count: number) => void): Promise<Figures | string> {
+/** Undefined: it came to its end. */
+function inProcess(script: string, part: Part, signal: AbortSignal, onFigures: (figures: Figures) => void): Promise<string | undefined> {
   return new Promise(resolve => {
-    const child = fork(join(import.meta.dirname, 'worker.ts'), [JSON.stringify(part)], { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = fork(script, [JSON.stringify(part)], { execArgv: script.endsWith('.ts') ? ['--import', 'tsx'] : ['--max-semi-space-size=64'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     let stderr = ''
-    let figures: Figures | undefined
     const stop = (): void => { child.kill('SIGTERM') }
     signal.addEventListener('abort', stop, { once: true })
     child.stderr?.on('data', (chunk: Buffer) => { stderr = `${stderr}${chunk.toString()}`.slice(-2_000) })
-    child.on('message', (message: FromWorker) => {
-      if (message.type === 'progress') onProgress(message.count)
-      else figures = message.figures
-    })
+    child.on('message', (figures: Figures) => { onFigures(figures) })
     child.once('close', (code, by) => {
       signal.removeEventListener('abort', stop)
-      resolve(figures ?? `${by ?? `exit ${String(code)}`} ${stderr}`)
+      resolve(code === 0 ? undefined : `${by ?? `exit ${String(code)}`} ${stderr}`)
     })
   })
-}
-
-function counted(parts: readonly Figures[]): number {
-  return parts.reduce((sum, part) => sum + part.count, 0)
 }
 
 function read(file: string, commit: string, seed: number): Readonly<Record<string, Figures>> {
