@@ -4,7 +4,7 @@ import { refuse } from '../failure.ts'
 import type { DurableKit } from '../kit.ts'
 import { recovery } from '../recovery.ts'
 import { saga, sagaPort } from './saga.ts'
-import { alice, bob, hangUp, Input, never, SagaWorld, unreachable, type Options } from './testing.ts'
+import { alice, bob, hangUp, Input, never, SagaWorld, unreachable, type Options } from '../../../test/saga-world.ts'
 import type { Saga } from './types.ts'
 
 describe.each(testStores)('on $name', store => {

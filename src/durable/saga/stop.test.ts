@@ -3,7 +3,7 @@ import { testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
 import { refuse } from '../failure.ts'
 import type { DurableKit } from '../kit.ts'
-import { alice, bob, hangUp, never, SagaWorld, unreachable, type Input, type Options } from './testing.ts'
+import { alice, bob, hangUp, never, SagaWorld, unreachable, type Input, type Options } from '../../../test/saga-world.ts'
 import type { Saga } from './types.ts'
 
 describe.each(testStores)('on $name', store => {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
 import { refuse } from '../failure.ts'
-import { hangUp, never, SagaWorld, type Options } from './testing.ts'
+import { hangUp, never, SagaWorld, type Options } from '../../../test/saga-world.ts'
 
 describe.each(testStores)('what a step makes, on $name', store => {
   let world: TestWorld

@@ -3,13 +3,13 @@
  */
 import { setImmediate as turn } from 'node:timers/promises'
 import { z } from 'zod'
-import type { TestWorld } from '../../../test/durable-stores.ts'
-import { actorName, HoldfastError, type Actor } from '../../core/index.ts'
-import type { DurableKit } from '../kit.ts'
-import type { TicketPort } from './operator-types.ts'
-import { saga, sagaPort } from './saga.ts'
-import type { RunRow } from './port.ts'
-import type { Saga, SagaOptions } from './types.ts'
+import type { TestWorld } from './durable-stores.ts'
+import { actorName, HoldfastError, type Actor } from '../src/core/index.ts'
+import type { DurableKit } from '../src/durable/kit.ts'
+import type { TicketPort } from '../src/durable/saga/operator-types.ts'
+import { saga, sagaPort } from '../src/durable/saga/saga.ts'
+import type { RunRow } from '../src/durable/saga/port.ts'
+import type { Saga, SagaOptions } from '../src/durable/saga/types.ts'
 
 export const Input = z.object({ id: z.string() })
 export type Input = z.infer<typeof Input>
