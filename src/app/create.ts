@@ -13,6 +13,7 @@ import { defineGauges } from './gauges.ts'
 import type { CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { QueueStatus, Status, WorkItemStatus } from './status.ts'
+import { declareSagaCommands } from './saga-commands.ts'
 import { statusOf, type StatusSources } from './status-of.ts'
 import { WorkList } from './work-list.ts'
 
@@ -62,6 +63,7 @@ class Service<Tx> {
       alerts: parts.alerts,
     }
     declareCommands(parts.bus, { board: parts.board, dependencies: parts.dependencies, faultPlans: parts.faultPlans, workers: parts.workers, alerts: parts.alerts, snapshot: () => this.#snapshot(), settleWork: async (item, action, reason) => (await this.#durable?.settleWork(item, action, reason)) ?? false })
+    if (this.#durable !== undefined) declareSagaCommands(parts.bus, this.#durable.sagas)
     defineGauges(parts.metrics, { ...this.#sources, uptimeMs: () => env.now() - startedAt, work: () => this.#work.last.length, alerts: () => parts.alerts.active().length })
   }
 
@@ -95,6 +97,7 @@ class Service<Tx> {
       timeline: given => parts.timeline.list(given),
       onTimeline: listener => parts.timeline.onEntry(listener),
       command: (name, request) => this.#command(name, request),
+      preview: async (name, request) => { const { command, target, impact } = await parts.bus.preview(name, request); return { command, target, impact } },
       commands: () => parts.bus.list(),
       explain: (correlationId): readonly TimelineEntry[] => parts.timeline.explain(correlationId),
       explainDependency: name => parts.dependencies.get(name)?.explain(),
@@ -117,6 +120,8 @@ class Service<Tx> {
       migrations: durable.migrations.bind(durable),
       transaction: durable.transaction.bind(durable),
       audit: durable.audit.bind(durable),
+      sagaHistory: durable.sagaHistory.bind(durable),
+      requestConfirmation: durable.requestConfirmation.bind(durable),
       inbox: durable.inbox,
       outbox: durable.outbox,
     })

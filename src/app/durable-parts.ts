@@ -1,13 +1,14 @@
 /**
  * What a store adds: once, sagas, inbox, outbox, irreversible actions, and the recovery that finishes what a crash left.
  */
-import { type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
+import { type Actor, type Duration, durationMs, HoldfastError, type Json, Registry } from '../core/index.ts'
 import { type AuditRow, controlMigrations, irreversible, type Irreversible, type IrreversibleOptions } from '../control/index.ts'
-import { backlog, DURABLE_MIGRATIONS, inbox, type Inbox, type InboxOptions, type LocalOnce, once, type Once, outbox, type Outbox, type OutboxOptions, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaOptions, type WorkItem } from '../durable/index.ts'
+import { backlog, type ConfirmationTicket, DURABLE_MIGRATIONS, inbox, type Inbox, type InboxOptions, type LocalOnce, once, type Once, outbox, type Outbox, type OutboxOptions, type OutsideOnce, PROCESS_DEFAULTS, type Processor, recovery, type Recovery, retryStore, type RetryStore, type RetryStoreOptions, saga, type Saga, type SagaHistory, type SagaOptions, type WorkItem } from '../durable/index.ts'
 import { type Database, migrate, type Migration, type Snapshot, sqlDatabase, type SqlTx, type Store, type TransactionOptions } from '../store/index.ts'
 import { workerMigrations } from '../worker/index.ts'
 import { endsWithin } from './bounded.ts'
 import { type CoreParts, LEASE_DEFAULT } from './core-parts.ts'
+import type { AnySaga } from './saga-commands.ts'
 import { STORE_COMPONENT } from './status-of.ts'
 import type { QueueStatus, WorkItemStatus } from './status.ts'
 
@@ -41,7 +42,7 @@ export class DurableParts<Tx> {
   readonly #parts: CoreParts<Tx>
   readonly #kit: NonNullable<CoreParts<Tx>['durable']>
   readonly #onces = new Registry<Once<unknown, Json | void, Tx>>('once')
-  readonly #sagas = new Registry<Saga<unknown, Json | void>>('saga')
+  readonly sagas: Registry<AnySaga> = new Registry<AnySaga>('saga')
   readonly #retryStores = new Registry<{ readonly name: string }>('retry store')
   readonly #irreversibles = new Registry<{ readonly name: string }>('irreversible')
   readonly #processors: Processor[] = []
@@ -79,7 +80,7 @@ export class DurableParts<Tx> {
         outgoing.topic(name, options)
       },
     }
-    this.#recovery = recovery<Tx>({ onces: () => this.#onces.all(), sagas: () => this.#sagas.all(), inbox: this.inbox, outbox: this.outbox }, this.#kit)
+    this.#recovery = recovery<Tx>({ onces: () => this.#onces.all(), sagas: () => this.sagas.all(), inbox: this.inbox, outbox: this.outbox }, this.#kit)
     parts.health.check(STORE_COMPONENT, { tier: 'required', every: '5s', timeout: '1s', slowerThan: '500ms', check: ({ signal }) => this.database().ping(signal) })
     // A third of the lease: what a dead instance held is taken up within twice its lease, the sweep itself included.
     const sweepEveryMs = durationMs(leaseFor, 'leaseFor') / SWEEPS_PER_LEASE
@@ -102,7 +103,7 @@ export class DurableParts<Tx> {
     this.#parts.runbooks.named(`saga ${name}`, options.runbook)
     const { tickets } = this.#parts
     const made = saga<In, I, R, Tx, Kinds>(name, { ...options, lease: options.lease ?? this.#parts.options.leaseFor ?? LEASE_DEFAULT }, this.#kit, tickets === undefined ? {} : { tickets })
-    this.#sagas.add(name, made)
+    this.sagas.add(name, made)
     return made
   }
 
@@ -210,9 +211,19 @@ export class DurableParts<Tx> {
     return rows.map(row => redact.value(row) as AuditRow)
   }
 
+  /** From the database, redacted. @throws HF_UNKNOWN_NAME for the saga, HF_NOT_STARTED and what the store throws */
+  async sagaHistory(name: string, id: string): Promise<SagaHistory | undefined> {
+    const history = await this.sagas.need(name).history(id)
+    return history === undefined ? undefined : this.#parts.redact.value(history) as SagaHistory
+  }
+
+  async requestConfirmation(name: string, id: string, actor: Actor): Promise<ConfirmationTicket | undefined> {
+    return this.sagas.need(name).requestConfirmation(id, actor)
+  }
+
   async settleWork(item: Pick<WorkItemStatus, 'kind' | 'name' | 'id'>, action: 'retry' | 'discard', reason: string): Promise<boolean> {
     if (item.kind === 'worker-item') return this.#parts.workers.need(item.name)[action](item.id)
-    if (item.kind === 'saga') return action === 'retry' ? this.#sagas.need(item.name).retry(item.id, reason) : this.#sagas.need(item.name).markDone(item.id, 'undone', reason)
+    if (item.kind === 'saga') return action === 'retry' ? this.sagas.need(item.name).retry(item.id, reason) : this.sagas.need(item.name).markDone(item.id, 'undone', reason)
     if (item.kind === 'once') return this.#onces.need(item.name).settleByHand(item.id, action, reason)
     if (item.kind === 'inbox') return this.inbox[action](item.name, item.id, reason)
     return action === 'retry' ? this.outbox.requeue(item.id, reason) : this.outbox.discard(item.id, reason)

@@ -3,7 +3,7 @@
  */
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
-import type { Inbox, InboxOptions, LocalOnce, Once, Outbox, OutboxOptions, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaOptions } from '../durable/index.ts'
+import type { ConfirmationTicket, Inbox, InboxOptions, LocalOnce, Once, Outbox, OutboxOptions, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaHistory, SagaOptions } from '../durable/index.ts'
 import type { Dependency, DependencyOptions, Explanation, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
@@ -92,6 +92,8 @@ export interface Holdfast {
   onTimeline(listener: (entry: TimelineEntry) => void): () => void
   /** Carries out an operator's command, whoever asks. @throws HF_REASON_REQUIRED, HF_UNKNOWN_NAME, HF_FORBIDDEN */
   command(name: string, request: CommandRequest): Promise<CommandResult>
+  /** What a command would do, in words; nothing is changed. @throws HF_UNKNOWN_NAME, HF_FORBIDDEN and what the command's preview throws */
+  preview(name: string, request: Pick<CommandRequest, 'target' | 'args' | 'actor'>): Promise<CommandImpact>
   /** Commands that exist, for help texts. */
   commands(): readonly { readonly name: string; readonly summary: string }[]
   /** Everything known about one correlation id, in order. */
@@ -113,6 +115,15 @@ export interface CommandRequest {
   readonly args?: Readonly<Record<string, Json>>
   readonly actor: Actor
   readonly reason: string
+  /** For commands that need one, as it was given to the same actor. Never kept. */
+  readonly ticket?: string
+}
+
+/** What a command would do. */
+export interface CommandImpact {
+  readonly command: string
+  readonly target: string
+  readonly impact: string
 }
 
 export interface CommandResult {
@@ -146,6 +157,10 @@ export interface DurableHoldfast<Tx> extends Holdfast {
    * that is known. @throws HF_OPTION_INVALID, HF_NOT_STARTED and what the store throws
    */
   audit(options?: { readonly limit?: number; readonly before?: number }): Promise<readonly AuditRow[]>
+  /** What happened to a run, from the database, over restarts; redacted. Undefined: there is no such run. @throws HF_UNKNOWN_NAME, HF_NOT_STARTED and what the store throws */
+  sagaHistory(saga: string, id: string): Promise<SagaHistory | undefined>
+  /** A ticket for the step that a run waits with; confirm it by the saga, or by the command `saga.confirm`. Undefined: it waits for none. */
+  requestConfirmation(saga: string, id: string, actor: Actor): Promise<ConfirmationTicket | undefined>
   readonly outbox: Outbox<Tx>
   readonly inbox: Inbox<Tx>
 }

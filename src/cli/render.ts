@@ -2,7 +2,7 @@
  * The read model as sentences and tables. Everything that is data goes through `clean` (./text.ts).
  */
 import { humanDuration } from '../core/index.ts'
-import type { AuditRow, DependencyAnswer, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
+import type { AuditRow, DependencyAnswer, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, SagaHistory, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
 import type { Io } from './io.ts'
 import { clean, painter, table, type Cell, type Tone } from './text.ts'
 
@@ -93,6 +93,22 @@ export function renderRunbook(io: Io, { id, title, when, safeToRetry, steps, com
     ...steps.map((step, index) => `${String(index + 1).padStart(3)}. ${clean(step)}`),
     ...(commands === undefined || commands.length === 0 ? [] : ['Commands:', ...commands.map(command => `     ${clean(command)}`)]),
   ].join('\n')
+}
+
+const BAD_ENTRIES: ReadonlySet<string> = new Set(['failed', 'undo-failed', 'needs-human'])
+
+/** One line for each thing that happened, times in UTC, as logs are. */
+export function renderHistory(io: Io, { saga, id, version, state, reason, fence, entries }: SagaHistory): string {
+  const paint = painter(io)
+  const title = `${paint(`${clean(saga)} ${clean(id)}`, 'bold')}  ${state}${reason === undefined ? '' : `: ${clean(reason)}`}`
+  return [title, paint(`version ${String(version)}, changed hands ${String(fence - 1)} times`, 'dim'), table(io, entries.map(({ at, what, step, detail, by, durationMs, times }) => [
+    { text: new Date(at).toISOString().slice(0, 19).replace('T', ' '), tone: 'dim' },
+    { text: what, tone: BAD_ENTRIES.has(what) ? 'bad' : 'plain' },
+    { text: step ?? '' },
+    { text: durationMs === undefined ? '' : humanDuration(durationMs), tone: 'dim' },
+    { text: `${detail ?? ''}${times === undefined ? '' : ` (${String(times)} times)`}` },
+    { text: by === undefined ? '' : `by ${by}`, tone: 'dim' },
+  ]))].join('\n')
 }
 
 const AUDIT_TONE: Readonly<Record<AuditRow['outcome'], Tone>> = { done: 'plain', refused: 'warn', failed: 'bad' }

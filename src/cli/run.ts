@@ -11,7 +11,8 @@ import { connect, type Connection, type GlobalOptions } from './connect.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 import { renderRestored, restoreFile } from './restore.ts'
 import { followEvents, watchStatus } from './live.ts'
-import { renderAudit, renderDependencies, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
+import { renderAudit, renderDependencies, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderHistory, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
+import { defineSaga, runNamed } from './saga.ts'
 import { clean, closest } from './text.ts'
 
 /** Runs one command line (without `node holdfast`). Never throws. */
@@ -28,7 +29,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
 }
 
 /** One run: its output, its exit code, its connection. */
-class Session {
+export class Session {
   readonly io: Io
   exit: ExitCode = EXIT.ok
   #connection: Connection | undefined
@@ -57,7 +58,7 @@ class Session {
     if (reason === undefined || reason.trim() === '') throw new HoldfastError('HF_REASON_REQUIRED', { message: 'say why with --reason "...": it is kept, and shown to whoever asks later' })
     this.#names = names === undefined ? undefined : async () => names(await this.client(options).status())
     this.#typed = target
-    await this.show(options, client => client.command(name, { target, args, reason }), result => `${clean(result.message)}.`)
+    await this.show(options, client => client.command(name, { target, args, reason, ...(options.ticket === undefined ? {} : { ticket: options.ticket }) }), result => `${clean(result.message)}.`)
   }
 
   async fail(error: unknown, asJson: boolean): Promise<ExitCode> {
@@ -92,7 +93,8 @@ class Session {
   }
 }
 
-interface WriteOptions {
+export interface WriteOptions {
+  readonly ticket?: string
   readonly reason?: string
   readonly for?: string
 }
@@ -201,6 +203,8 @@ function define(session: Session): Command {
     })
   }
 
+  defineSaga(session, group('saga', 'runs of sagas: what happened, try again, skip, cancel, confirm'), write)
+
   add(program, 'events', 'the last events')
     .option('--follow', 'keep showing new ones')
     .option('--limit <n>', 'how many', '30')
@@ -211,9 +215,9 @@ function define(session: Session): Command {
       else await session.show(given, async client => ({ entries: await client.timeline({ limit }) }), ({ entries }) => entries.map(entry => renderEntry(io, entry)).join('\n'))
     })
   add(program, 'explain <id>', 'everything known about one piece of work').action(async (id: string, _options, command: Command) => {
-    const { entries } = await session.show(options(command), async client => ({ id, entries: await client.explain(id) }), value =>
-      value.entries.length === 0 ? `Nothing is known about ${clean(id)}: it never was, or it is older than what is kept.` : value.entries.map(entry => renderEntry(io, entry)).join('\n'))
-    if (entries.length === 0) session.exit = EXIT.failed
+    const { entries, run } = await session.show(options(command), async client => ({ id, run: await runNamed(client, id), entries: await client.explain(id) }), value =>
+      value.run !== undefined ? [renderHistory(io, value.run), ...value.entries.map(entry => renderEntry(io, entry))].join('\n') : value.entries.length === 0 ? `Nothing is known about ${clean(id)}: it never was, or it is older than what is kept.` : value.entries.map(entry => renderEntry(io, entry)).join('\n'))
+    if (entries.length === 0 && run === undefined) session.exit = EXIT.failed
   })
 
   write(program, 'snapshot', 'copy everything in the embedded store into one file, while the service runs').action(async (_options, command: Command) => {

@@ -20,6 +20,8 @@ export interface CommandCall {
   readonly args: CommandArgs
   readonly actor: Actor
   readonly reason: string
+  /** Given by whoever asks, for commands that use tickets of their own; never written to the audit. */
+  readonly ticket?: string
 }
 
 export interface CommandOptions {
@@ -131,7 +133,7 @@ class Bus<Tx> implements CommandBus {
   }
 
   async execute(name: string, request: CommandRequest): Promise<CommandResult> {
-    const call: CommandCall = { target: request.target, args: request.args ?? {}, actor: request.actor, reason: request.reason.trim() }
+    const call: CommandCall = { target: request.target, args: request.args ?? {}, actor: request.actor, reason: request.reason.trim(), ...(request.ticket === undefined ? {} : { ticket: request.ticket }) }
     let begun = false
     try {
       const { options } = this.#commands.need(name)

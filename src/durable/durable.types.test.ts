@@ -54,6 +54,29 @@ async function refusedAtCompileTime(): Promise<void> {
   if (answer.outcome === 'done') { const id: string = answer.value.user; void id }
   // @ts-expect-error there is a result only when it is done
   void answer.value
+  const tracking = saga('t', { version: 2, input: Subscription, undo: { workspace: async (id, { key, signal }) => `${id} ${key} ${String(signal.aborted)}` }, olderVersions: { 1: async (_, s) => s.id }, run: async (step, s) => {
+    await step('a', { effect: 'idempotent', run: async ({ track, tracked }) => { await track('workspace', s.id, `of ${String(tracked.length)}`) } })
+    // @ts-expect-error nothing undoes a bucket
+    await step('b', { effect: 'idempotent', run: async ({ track }) => { await track('bucket', s.id) } })
+    await step('c', { effect: 'idempotent', pivot: true, timeout: '3s', run: async () => 1 })
+    // @ts-expect-error a point of no return has no undo
+    await step('d', { effect: 'idempotent', pivot: true, run: async () => 1, undo: async () => undefined })
+    await step('e', { irreversible: { summary: `Erase ${s.id}` }, write: async ({ tx: open }) => { await open.query('select 1') } })
+    // @ts-expect-error what is confirmed is said
+    await step('f', { effect: 'idempotent', irreversible: {}, run: async () => 1 })
+    return s.id
+  } }, kit)
+  await tracking.markDone('id', 'undone', 'by hand')
+  await tracking.markDone('id', { value: 'text' }, 'by hand')
+  // @ts-expect-error done has a result that fits
+  await tracking.markDone('id', { value: 1 }, 'by hand')
+  // @ts-expect-error done has a result
+  await tracking.markDone('id', 'done', 'by hand')
+  saga('u', { version: 1, input: Subscription, run: async step => {
+    // @ts-expect-error no handlers, nothing to track
+    await step('a', { effect: 'idempotent', run: async ({ track }) => { await track('workspace', 'w') } })
+    return 1
+  } }, kit)
   // @ts-expect-error wrong input
   await provision.start('id', { name: 'id' })
   // @ts-expect-error a run has an id

@@ -3,10 +3,10 @@
  *
  * Plain JSON; the read model itself is app's (`Status`, `TimelineEntry`), re-exported so that clients need one import.
  */
-import type { AuditRow, Explanation, Holdfast, NamedRunbook, Status } from '../app/index.ts'
+import type { AuditRow, ConfirmationTicket, Explanation, Holdfast, NamedRunbook, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, AuditRow, CommandResult, ComponentStatus, DependencyStatus, Explanation, FaultsStatus, FlagStatus, NamedRunbook, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, AuditRow, CommandImpact, CommandResult, ComponentStatus, DependencyStatus, Explanation, FaultsStatus, FlagStatus, HistoryEntry, NamedRunbook, SagaHistory, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
 
 /** One line of the timeline. A line that repeats comes again under its id with a raised count. */
 export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]
@@ -23,7 +23,15 @@ export interface CommandBody {
   readonly target: string
   readonly args?: Readonly<Record<string, Json>>
   readonly reason: string
+  /** For commands that need one. */
+  readonly ticket?: string
 }
+
+/** Body of `POST api/previews/:name`; the answer is a `CommandImpact`. */
+export type PreviewBody = Omit<CommandBody, 'reason' | 'ticket'>
+
+/** Answer of `POST api/saga-tickets/:saga/:id`; 404 when the run waits for no confirmation. */
+export type TicketAnswer = Pick<ConfirmationTicket, 'token' | 'summary'> & { /** Milliseconds since 1970. */ readonly expiresAt: number }
 
 /** A fault that the demo can inject into its simulators. */
 export interface DemoFault {

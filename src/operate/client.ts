@@ -5,7 +5,7 @@
  * HF_SERVICE_UNREACHABLE. Every call is bounded in time, except `follow`, which ends with its signal.
  */
 import { ERRORS, HoldfastError, messageOf, type Env, type ErrorCode, type Json } from '../core/index.ts'
-import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandResult, type CommandsAnswer, type DemoAnswer, type DependencyAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type Status, type StreamEvents, type TimelineAnswer, type TimelineEntry } from './api.ts'
+import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandImpact, type CommandResult, type CommandsAnswer, type DemoAnswer, type DependencyAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type SagaHistory, type Status, type StreamEvents, type TicketAnswer, type TimelineAnswer, type TimelineEntry } from './api.ts'
 
 export interface OperatorClientOptions {
   /** With the base path: `http://127.0.0.1:8700/console`. */
@@ -37,7 +37,13 @@ export interface OperatorClient {
   runbook(id: string): Promise<NamedRunbook>
   /** Newest first. @throws HF_UNKNOWN_NAME where the service has no store */
   audit(options?: { readonly limit?: number; readonly before?: number }): Promise<readonly AuditRow[]>
-  command(name: string, request: { readonly target: string; readonly args?: Readonly<Record<string, Json>>; readonly reason: string }): Promise<CommandResult>
+  command(name: string, request: { readonly target: string; readonly args?: Readonly<Record<string, Json>>; readonly reason: string; readonly ticket?: string }): Promise<CommandResult>
+  /** What it would do; nothing is changed. @throws HF_UNKNOWN_NAME */
+  preview(name: string, request: { readonly target: string; readonly args?: Readonly<Record<string, Json>> }): Promise<CommandImpact>
+  /** What happened to a run of a saga. @throws HF_UNKNOWN_NAME */
+  sagaHistory(saga: string, id: string): Promise<SagaHistory>
+  /** @throws HF_UNKNOWN_NAME when it waits for no confirmation */
+  sagaTicket(saga: string, id: string): Promise<TicketAnswer>
   faults(): Promise<DemoAnswer>
   setFault(id: string, active: boolean): Promise<DemoAnswer>
   /** The live stream, until `signal` aborts or the service says bye. @throws HF_SERVICE_UNREACHABLE when it breaks */
@@ -103,6 +109,9 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
       return (await call<AuditAnswer>(`audit?${params.toString()}`)).rows
     },
     command: (name, request) => post(`commands/${encodeURIComponent(name)}`, request),
+    preview: (name, request) => post(`previews/${encodeURIComponent(name)}`, request),
+    sagaHistory: (saga, id) => call(`sagas/${encodeURIComponent(saga)}/${encodeURIComponent(id)}`),
+    sagaTicket: (saga, id) => post(`saga-tickets/${encodeURIComponent(saga)}/${encodeURIComponent(id)}`, {}),
     faults: () => call('demo/faults'),
     setFault: (id, active) => post('demo/faults', { id, active }),
     follow: async function* ({ signal, after }) {

@@ -5,14 +5,14 @@
  *   await serve(combine([probes(hold), console]), { host, port })
  *
  * Below the base path: `GET api/status`, `api/events` (server-sent), `api/timeline`, `api/explain/:id`, `api/commands`,
- * `api/dependencies/:name`, `api/runbooks`, `api/runbooks/:id`, `api/audit`, `POST api/commands/:name`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
+ * `api/dependencies/:name`, `api/runbooks`, `api/runbooks/:id`, `api/audit`, `api/sagas/:saga/:id`, `POST api/commands/:name`, `POST api/previews/:name`, `POST api/saga-tickets/:saga/:id`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
  * `hold.command`, the one bus that audits; nothing is decided here.
  */
-import type { AuditRow, CommandRequest, Holdfast } from '../app/index.ts'
+import type { AuditRow, CommandRequest, DurableHoldfast, Holdfast, SagaHistory } from '../app/index.ts'
 import { HoldfastError, type Json } from '../core/index.ts'
 import { announce, json, mount, parseJson, plainProblem, problem, readBody, type Mounted, type RequestInfo } from '../http/index.ts'
 import { Access } from './access.ts'
-import type { AuditAnswer, CommandsAnswer, DependencyAnswer, DemoAnswer, DemoControls, ExplainAnswer, RunbookAnswer, RunbooksAnswer, TimelineAnswer } from './api.ts'
+import type { AuditAnswer, CommandsAnswer, DependencyAnswer, DemoAnswer, DemoControls, ExplainAnswer, RunbookAnswer, RunbooksAnswer, TicketAnswer, TimelineAnswer } from './api.ts'
 import { loginPage, Pages } from './pages.ts'
 import { Streams } from './stream.ts'
 
@@ -20,7 +20,7 @@ import { Streams } from './stream.ts'
 export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain' | 'explainDependency' | 'runbook' | 'runbooks'> & {
   /** Absent where there is no store. */
   readonly audit?: (options?: { readonly limit?: number; readonly before?: number }) => Promise<readonly AuditRow[]>
-}
+} & Partial<Pick<DurableHoldfast<never>, 'preview' | 'sagaHistory' | 'requestConfirmation'>>
 
 export interface OperateOptions {
   /** Where it is mounted. Default `/console`. */
@@ -48,6 +48,8 @@ export type Console = Mounted & {
 const ENTRIES_MAX = 1_000
 const AUDIT_MAX = 500
 const COMMAND_BODY = '64kb'
+/** A token has 22. */
+const TICKET_CHARS_MAX = 200
 
 /** @throws HF_OPTION_INVALID for a token that is short, a base path that is none, or an open console beyond this machine */
 export function operate(hold: Operated, options: OperateOptions = {}): Console {
@@ -115,6 +117,15 @@ async function api(parts: Parts, path: string, request: Request, info: RequestIn
       return json(await auditOf(hold, query))
     case 'POST commands':
       return json(await hold.command(rest, commandOf(await bodyOf(request), access.actorOf(request))))
+    case 'GET sagas':
+      return json(await historyOf(hold, rest))
+    case 'POST saga-tickets':
+      return json(await ticketOf(hold, rest, access.actorOf(request)))
+    case 'POST previews': {
+      if (hold.preview === undefined) throw unknownHere('this service previews no commands')
+      const { target, args, actor } = commandOf({ ...await bodyOf(request), reason: '' }, access.actorOf(request))
+      return json(await hold.preview(rest, { target, actor, ...(args === undefined ? {} : { args }) }))
+    }
     case 'GET demo':
       return json({ demo: parts.demo !== undefined, faults: parts.demo?.list() ?? [] } satisfies DemoAnswer)
     case 'POST demo':
@@ -172,14 +183,15 @@ async function bodyOf(request: Request): Promise<Readonly<Record<string, unknown
 }
 
 function commandOf(body: Readonly<Record<string, unknown>>, actor: CommandRequest['actor']): CommandRequest {
-  const { target, args, reason } = body
+  const { target, args, reason, ticket } = body
   if (typeof target !== 'string') throw invalid('expected target to be a string')
   if (typeof reason !== 'string' || reason.length > 500) throw invalid('expected reason to be a string of at most 500 characters')
   if (args !== undefined && (typeof args !== 'object' || args === null || Array.isArray(args))) throw invalid('expected args to be an object')
-  return { target, reason, actor, ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
+  if (ticket !== undefined && (typeof ticket !== 'string' || ticket.length > TICKET_CHARS_MAX)) throw invalid('expected ticket to be a short text')
+  return { target, reason, actor, ...(ticket === undefined ? {} : { ticket }), ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
 }
 
-const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'dependencies', 'runbooks', 'audit', 'demo'])
+const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'dependencies', 'runbooks', 'audit', 'sagas', 'saga-tickets', 'previews', 'demo'])
 
 function routeOf(path: string): string {
   const [first, second] = path.split('/')
@@ -224,6 +236,33 @@ async function auditOf(hold: Operated, query: URLSearchParams): Promise<AuditAns
   if (hold.audit === undefined) throw new HoldfastError('HF_UNKNOWN_NAME', { message: 'this service keeps no audit: it has no store', stackless: true })
   const before = Number(query.get('before') ?? Number.NaN)
   return { rows: await hold.audit({ limit: limitOf(query, AUDIT_MAX), ...(Number.isInteger(before) ? { before } : {}) }) }
+}
+
+/** `provision/42`: names have no slash, so the first one ends the saga's. @throws HF_UNKNOWN_NAME */
+function runOf(rest: string): readonly [saga: string, id: string] {
+  const slash = rest.indexOf('/')
+  if (slash < 1 || slash === rest.length - 1) throw unknownHere('expected a saga and an id')
+  return [rest.slice(0, slash), rest.slice(slash + 1)]
+}
+
+/** @throws HF_UNKNOWN_NAME */
+async function historyOf(hold: Operated, rest: string): Promise<SagaHistory> {
+  const [saga, id] = runOf(rest)
+  const history = await hold.sagaHistory?.(saga, id)
+  if (history === undefined) throw unknownHere(`${saga} has no run ${JSON.stringify(id)}`)
+  return history
+}
+
+/** @throws HF_UNKNOWN_NAME and what the saga throws */
+async function ticketOf(hold: Operated, rest: string, actor: CommandRequest['actor']): Promise<TicketAnswer> {
+  const [saga, id] = runOf(rest)
+  const ticket = await hold.requestConfirmation?.(saga, id, actor)
+  if (ticket === undefined) throw unknownHere(`${saga} ${id} waits for no confirmation`)
+  return { token: ticket.token, summary: ticket.summary, expiresAt: ticket.expiresAt.getTime() }
+}
+
+function unknownHere(message: string): HoldfastError {
+  return new HoldfastError('HF_UNKNOWN_NAME', { message, stackless: true })
 }
 
 function invalid(message: string): HoldfastError {

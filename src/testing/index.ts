@@ -9,6 +9,7 @@ export { checkLinearizable, leaseModel, registerModel, type LeaseState, type Lin
 export * from './outside-world.ts'
 export * from './simulated-env.ts'
 export * from './explore.ts'
+export { replayCheck } from './replay-check.ts'
 export * from './schedule.ts'
 export * from './world.ts'
 export { withHooks, type StoreHooks } from '../store/index.ts'
