@@ -2,7 +2,7 @@
  * `npm test`: types, lint, every test; the last line is the runner's own count.
  *
  * `npm test -- src/guard` runs only the tests whose path holds that text (types and lint are skipped then).
- * What a test needs beside npm packages (Chromium) is installed by scripts/install-chromium.mjs where possible.
+ * What a test needs beside npm packages (Chromium, PgBouncer) is installed by scripts/install-*.mjs where possible.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -28,6 +28,7 @@ if (only.length === 0) {
   if (!step('types of the console', [bin('typescript/bin/tsc'), '-p', 'web/tsconfig.json'])) failures.push('types of the console')
   if (!step('lint', [bin('eslint/bin/eslint.js'), '.', '--max-warnings', '0'])) failures.push('lint')
   if (!step('browser', ['scripts/install-chromium.mjs'])) failures.push('browser')
+  if (!step('pooler', ['scripts/install-pgbouncer.mjs'])) failures.push('pooler')
 }
 
 const report = join(mkdtempSync(join(tmpdir(), 'holdfast-test-')), 'report.json')

@@ -168,7 +168,7 @@ function processStart(pid: number): string {
 
 // ---- the server
 
-interface User {
+export interface User {
   readonly uid?: number
   readonly gid?: number
 }
@@ -209,8 +209,8 @@ function run(command: string, args: readonly string[], user: User): void {
   throw new Error(`${basename(command)} failed (${String(done.status ?? done.signal ?? done.error)}) ${detail}`)
 }
 
-/** PostgreSQL refuses to run as root: then it runs as the user `postgres`, who is created where there is none. */
-function serverUser(): User {
+/** PostgreSQL refuses to run as root (and so does PgBouncer): then it runs as the user `postgres`, who is created where there is none. */
+export function serverUser(): User {
   if (userInfo().uid !== 0) return {}
   const id = (flag: string): number => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
   try {

@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import { afterAll } from 'vitest'
 import { realEnv } from '../core/index.ts'
 import { testPostgres } from '../../test/postgres.ts'
-import { storeContract, type ContractSubject } from './contract.ts'
+import { inSql, storeContract, type ContractSubject } from './contract.ts'
 import { embedded } from './embedded/index.ts'
 import { pgliteMemory } from './embedded/testing.ts'
 import { memory } from './memory/index.ts'
-import type { MemoryTx, SqlTx } from './port.ts'
+import type { MemoryTx } from './port.ts'
 import { postgres } from './postgres/index.ts'
 
 const inMemory: ContractSubject<MemoryTx> = {
@@ -22,15 +22,6 @@ const inMemory: ContractSubject<MemoryTx> = {
   read: async (tx, key) => tx.table<number>('counter').get(key),
   readForUpdate: async (tx, key) => tx.table<number>('counter').get(key),
   write: async (tx, key, value) => { tx.table<number>('counter').set(key, value) },
-}
-
-const read = async (tx: SqlTx, sql: string, key: string): Promise<number | undefined> => (await tx.query<{ value: number }>(sql, [key]))[0]?.value
-const inSql: Omit<ContractSubject<SqlTx>, 'name' | 'store'> = {
-  env: realEnv(),
-  setUp: database => database.transaction('set-up', async tx => { await tx.query('DROP TABLE IF EXISTS counter; CREATE TABLE counter (key text PRIMARY KEY, value integer NOT NULL)') }),
-  read: (tx, key) => read(tx, 'SELECT value FROM counter WHERE key = $1', key),
-  readForUpdate: (tx, key) => read(tx, 'SELECT value FROM counter WHERE key = $1 FOR UPDATE', key),
-  write: async (tx, key, value) => { await tx.query('INSERT INTO counter VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value', [key, value]) },
 }
 
 const dirs: string[] = []

@@ -5,9 +5,9 @@
  * of them can do (locks of directories, lost connections, SQL types).
  */
 import { afterAll, beforeEach, describe, expect, it } from 'vitest'
-import { EventBus, HoldfastError, currentContext, withContext, type Env, type EventName } from '../core/index.ts'
+import { EventBus, HoldfastError, currentContext, realEnv, withContext, type Env, type EventName } from '../core/index.ts'
 import { withHooks } from './hooks.ts'
-import type { Database, Store } from './port.ts'
+import type { Database, SqlTx, Store } from './port.ts'
 
 export interface ContractSubject<Tx> {
   readonly name: string
@@ -20,6 +20,19 @@ export interface ContractSubject<Tx> {
   write(tx: Tx, key: string, value: number): Promise<void>
   /** Reads so that nobody else can change it before the commit. */
   readForUpdate(tx: Tx, key: string): Promise<number | undefined>
+}
+
+/** The operations in PostgreSQL's dialect. */
+export const inSql: Omit<ContractSubject<SqlTx>, 'name' | 'store'> = {
+  env: realEnv(),
+  setUp: database => database.transaction('set-up', async tx => { await tx.query('DROP TABLE IF EXISTS counter; CREATE TABLE counter (key text PRIMARY KEY, value integer NOT NULL)') }),
+  read: (tx, key) => valueOf(tx, 'SELECT value FROM counter WHERE key = $1', key),
+  readForUpdate: (tx, key) => valueOf(tx, 'SELECT value FROM counter WHERE key = $1 FOR UPDATE', key),
+  write: async (tx, key, value) => { await tx.query('INSERT INTO counter VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value', [key, value]) },
+}
+
+async function valueOf(tx: SqlTx, sql: string, key: string): Promise<number | undefined> {
+  return (await tx.query<{ value: number }>(sql, [key]))[0]?.value
 }
 
 /** A promise, and how to settle it. */
@@ -187,6 +200,25 @@ export function storeContract<Tx>(subject: ContractSubject<Tx>): void {
         expect(await value('a')).toBeUndefined()
       })
 
+      it('in the middle of work does the same: what the run before it wrote is gone', async () => {
+        let runs = 0
+        await database.transaction('again', async tx => {
+          runs++
+          await subject.write(tx, `run${String(runs)}`, runs)
+          if (runs === 1) throw new HoldfastError('HF_STORE_CONFLICT', { message: 'as a serialization failure of a statement', context: { sqlstate: '40001' } })
+        })
+        expect([runs, await value('run1'), await value('run2')]).toEqual([2, undefined, 2])
+      })
+
+      it('by a lock waited for in vain is told at once: it has taken its time already', async () => {
+        let runs = 0
+        await expect(database.transaction('waited', async () => {
+          runs++
+          throw new HoldfastError('HF_STORE_CONFLICT', { message: 'as a lock timeout', context: { sqlstate: '55P03' } })
+        })).rejects.toMatchObject({ code: 'HF_STORE_CONFLICT' })
+        expect(runs).toBe(1)
+      })
+
       it('is the only error that makes work run again (the control)', async () => {
         let runs = 0
         const hooked = await open(withHooks(keep(store, database), { beforeCommit: () => { throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'injected' }) } }))
@@ -211,6 +243,16 @@ export function storeContract<Tx>(subject: ContractSubject<Tx>): void {
         })).rejects.toMatchObject({ code: 'HF_STORE_UNKNOWN_COMMIT', retryable: false })
         expect(runs).toBe(1)
         expect(await value('a')).toBe(1)
+      })
+
+      it('while it was being committed, and it was not: the same word, nothing kept, and work does not run again', async () => {
+        let runs = 0
+        const hooked = await open(withHooks(keep(store, database), { beforeCommit: () => { throw new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: 'injected' }) } }))
+        await expect(hooked.transaction('w', async tx => {
+          runs++
+          await subject.write(tx, 'a', 1)
+        })).rejects.toMatchObject({ code: 'HF_STORE_UNKNOWN_COMMIT', retryable: false })
+        expect([runs, await value('a')]).toEqual([1, undefined])
       })
 
       it('is announced once as lost and once as recovered', async () => {

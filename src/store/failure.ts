@@ -22,6 +22,9 @@ const CONFLICTS = new Set(['40001', '40P01', '55P03'])
 /** Ended by the server because it stayed idle, or open, for too long; a statement took too long. */
 const TOO_LONG = new Set(['25P03', '25P04', '57014'])
 
+/** A prepared statement that is not there, or there twice: the connection to the server is not the one it was prepared on. */
+const POOLED = new Set(['26000', '42P05'])
+
 /** The same failure in our words. An error that is ours already passes. */
 export function storeFailure(transaction: string, phase: Phase, error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error
@@ -34,6 +37,7 @@ export function storeFailure(transaction: string, phase: Phase, error: unknown):
   if (CONFLICTS.has(sqlstate) || isStalePlan(server)) return new HoldfastError('HF_STORE_CONFLICT', { message, context })
   if (TOO_LONG.has(sqlstate)) return new HoldfastError('HF_STORE_TX_TIMEOUT', { message, context })
   if (isDamage(server)) return new HoldfastError('HF_STORE_DAMAGED', { message, context })
+  if (POOLED.has(sqlstate)) return new HoldfastError('HF_QUERY_FAILED', { message: `${message}; behind a pooler that does not keep prepared statements, open the store with prepare: false`, context })
   return new HoldfastError('HF_QUERY_FAILED', { message, context })
 }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { drizzle as drizzleOf } from 'drizzle-orm/node-postgres'
 import { eq, sql as drizzleSql } from 'drizzle-orm'
 import { integer, jsonb, pgTable, text, timestamp } from 'drizzle-orm/pg-core'
-import { CamelCasePlugin, Kysely, PostgresDialect, sql as kyselySql } from 'kysely'
+import { CamelCasePlugin, Kysely, PostgresDialect, sql as kyselySql, type Transaction } from 'kysely'
 import pgPackage from 'pg'
 import createSql from 'postgres'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -20,7 +20,7 @@ import { embedded } from '../embedded/index.ts'
 import { withHooks } from '../hooks.ts'
 import { migrate } from '../migrations.ts'
 import type { Database, SqlTx, Store } from '../port.ts'
-import { postgres, postgresJs } from '../postgres/index.ts'
+import { postgres, postgresJs, type PostgresOptions } from '../postgres/index.ts'
 import { sqlDatabase } from '../user-tx.ts'
 import { drizzle } from './drizzle.ts'
 import { kysely } from './kysely.ts'
@@ -491,7 +491,7 @@ async function refusedAtCompileTime(client: pgPackage.PoolClient, other: SqlTx):
     // @ts-expect-error no such table
     await tx.selectFrom('unpaid').selectAll().execute()
     // @ts-expect-error a transaction of Kysely has no such method
-    await tx.query('SELECT 1')
+    void tx.query
   } })
   await kyselyDb.transaction().execute(async tx => paying({ id: 1 }, { tx }))
   // @ts-expect-error not a transaction, a Kysely that opens them
@@ -503,7 +503,8 @@ async function refusedAtCompileTime(client: pgPackage.PoolClient, other: SqlTx):
   const plain = createHoldfast({ service: 'test', store: postgres('postgres://db/bot') })
   await plain.transaction('plain', tx => tx.query<{ n: number }>('SELECT 1 AS n'))
   // @ts-expect-error no adapter
-  postgres('postgres://db/bot', { tx: kyselyDb })
+  const options: PostgresOptions<Transaction<Tables>> = { tx: kyselyDb }
+  void options
 }
 
 it('types refuse at compile time what must not be written', () => {
