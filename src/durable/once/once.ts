@@ -38,13 +38,12 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
   const outside = 'call' in options ? outsideOnce(name, options, keepForMs, prepare, kit) : undefined
   const run = async (input: In, { tx, signal }: { readonly tx?: Tx; readonly signal?: AbortSignal } = {}): Promise<OnceOutcome<R>> => {
     const prepared = await prepare(input)
-    const callSignal = signal ?? new AbortController().signal
-    if ('write' in options) return tx === undefined ? alone(prepared, options, callSignal) : joined(prepared, options, tx, callSignal)
+    if ('write' in options) return tx === undefined ? alone(prepared, options, signal) : joined(prepared, options, tx, signal)
     if (tx !== undefined) throw new HoldfastError('HF_CALL_IN_TX', { message: `once ${name}: an outside effect cannot join a transaction; call it after the commit`, context: { once: name } })
-    return outside?.call(prepared, callSignal) ?? { outcome: 'unknown' }
+    return outside?.call(prepared, signal ?? new AbortController().signal) ?? { outcome: 'unknown' }
   }
 
-  async function alone(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, signal: AbortSignal): Promise<OnceOutcome<R>> {
+  async function alone(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, signal: AbortSignal | undefined): Promise<OnceOutcome<R>> {
     const database = kit.database()
     let written: Written
     try {
@@ -56,7 +55,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
     return answer(prepared, written, true)
   }
 
-  async function joined(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal): Promise<OnceOutcome<R>> {
+  async function joined(prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal | undefined): Promise<OnceOutcome<R>> {
     const database = kit.database()
     let written: Written
     try {
@@ -75,7 +74,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
    * `ending` is `last` where the transaction is ours to end.
    */
   async function claimAndWrite(
-    prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal, bound: (begin: () => Promise<boolean>) => Promise<boolean>, ending: (tx: Tx) => Tx,
+    prepared: Prepared<I>, local: LocalOnce<In, I, R, Tx>, tx: Tx, signal: AbortSignal | undefined, bound: (begin: () => Promise<boolean>) => Promise<boolean>, ending: (tx: Tx) => Tx,
   ): Promise<Written> {
     const port = oncePort<Tx>(kit.database())
     const { key, fingerprint } = prepared
@@ -86,7 +85,7 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
       throw isLockTimeout(error) ? new Busy() : error
     }
     if (!mine) return { record: await port.read(tx, name, key) }
-    const result = encodeJson(await local.write(prepared.decoded, { tx, signal }), `once ${name}: result`)
+    const result = encodeJson(await local.write(prepared.decoded, writeContext(tx, signal)), `once ${name}: result`)
     await port.finish(ending(tx), name, key, result)
     return { result }
   }
@@ -111,6 +110,13 @@ export function once<In, I, R extends Json | void, Tx>(name: string, options: Lo
   }
   // A function's own `name` is not writable, only configurable.
   return Object.assign(Object.defineProperty(run, 'name', { value: name }), about)
+}
+
+/** A signal costs more than what is written, and few ask for it. */
+function writeContext<Tx>(tx: Tx, given: AbortSignal | undefined): { readonly tx: Tx; readonly signal: AbortSignal } {
+  if (given !== undefined) return { tx, signal: given }
+  let made: AbortSignal | undefined
+  return { tx, get signal() { return made ??= new AbortController().signal } }
 }
 
 type Written = { readonly result: string } | { readonly record: OnceRecord | undefined }

@@ -52,7 +52,10 @@ export class PostgresSession implements Session<DriverTx> {
   readonly #options: SessionOptions
   readonly #timer: Timer
   #rejectCut: (error: HoldfastError) => void = () => undefined
+  /** Why it was ended by force. */
   #ended: HoldfastError | undefined
+  /** Its end has been decided: nothing more is taken. */
+  #over = false
   #failed: HoldfastError | undefined
   #begun = false
   #underWay = 0
@@ -221,13 +224,14 @@ export class PostgresSession implements Session<DriverTx> {
   #refuseEnded(): void {
     const { name, signal } = this.#options
     if (this.#ended !== undefined) throw this.#ended
+    if (this.#over) throw ended(name)
     if (signal?.aborted === true) throw new HoldfastError('HF_CANCELLED', { message: `transaction ${name} was cancelled; nothing is committed`, context: { transaction: name } })
   }
 
   /** No further statement is taken. */
   #end(): void {
     this.#timer.cancel()
-    this.#ended ??= ended(this.#options.name)
+    this.#over = true
   }
 
   /** The server ends a session that idles in a transaction; the driver does not pass on why. */
@@ -241,7 +245,7 @@ export class PostgresSession implements Session<DriverTx> {
   }
 
   #cutWith(error: HoldfastError): void {
-    if (this.#ended !== undefined) return
+    if (this.#over || this.#ended !== undefined) return
     this.#ended = error
     this.#rejectCut(error)
   }
