@@ -37,8 +37,8 @@ const PIECES_PER_SECOND = 50
 
 /** RST, at once: by itself it would wait for bytes that a peer which does not read will never take. */
 export function cutSocket(socket: Socket): void {
-  // One that is not connected (yet) has nobody to send RST to.
-  if (!socket.connecting && !socket.pending) socket.resetAndDestroy()
+  // One that is not connected (yet) has nobody to send RST to; of one that has said FIN the kernel takes none, and Node would never close it.
+  if (!socket.connecting && !socket.pending && !socket.writableEnded) socket.resetAndDestroy()
   socket.destroy()
 }
 
@@ -51,7 +51,6 @@ export class FaultLink {
   readonly #queue: Arrival[] = []
   #waiting = 0
   #wake: () => void = () => undefined
-  #written: () => void = () => undefined
 
   constructor(source: Socket, target: Socket, host: LinkHost) {
     this.#source = source
@@ -65,7 +64,7 @@ export class FaultLink {
     })
     source.on('end', () => { ended = true; this.#push({ kind: 'end' }) })
     source.on('close', () => { if (!ended) this.#push({ kind: 'reset' }) })
-    target.on('close', () => { this.#wake(); this.#written() })
+    target.on('close', () => { this.#wake() })
     host.closing.addEventListener('abort', () => { this.#wake() }, { once: true })
     this.over = this.#run()
   }
@@ -134,11 +133,6 @@ export class FaultLink {
 
   /** A piece is handed to the kernel before the next is written, so that pieces are not glued together on our side. */
   #write(piece: Buffer): Promise<void> {
-    return new Promise(resolve => {
-      // A write that is under way when its socket is reset is never answered (seen with Node 20).
-      this.#written = resolve
-      if (this.#isOver) resolve()
-      else this.#target.write(piece, () => { resolve() })
-    })
+    return new Promise(resolve => { this.#target.write(piece, () => { resolve() }) })
   }
 }

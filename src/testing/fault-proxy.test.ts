@@ -276,6 +276,18 @@ describe('a cut that waits for its moment', () => {
 })
 
 describe('close', () => {
+  it('leaves nothing of a connection whose one side has ended and whose other has not', async () => {
+    const { echo, proxy } = await setUp()
+    const peer = await dial(proxy)
+    await exchange(peer, 'hello')
+    // The server's end is passed on, and the client stays: half of the connection is open.
+    peer.socket.allowHalfOpen = true
+    for (const socket of echo.sockets) socket.end()
+    await until('the end arrives', () => peer.socket.readableEnded)
+    await proxy.close()
+    expect(proxy.connections).toBe(0)
+  })
+
   it('leaves nothing, also with a black hole, a waiting cut and a slow piece on its way', async () => {
     const { echo, proxy } = await setUp()
     const peers = await Promise.all([1, 2, 3].map(() => dial(proxy)))

@@ -46,6 +46,7 @@ try {
 async function main({ minutes, steps, controlSeconds, instances, backlog, seed, calm, out, json }: Arguments): Promise<number> {
   const options: Omit<RunOptions, 'seconds' | 'guards'> = {
     seed, instances, backlog, calm, leaseMs: 2_000, lanes: 64, concurrency: 24, holders: 4, leaseKeys: 1_000, holderRestMs: 20, crashEveryMs: 8_000, restWithinMs: 120_000,
+    onPhase: phase => { if (!json) write(phase) },
     onProgress: (progress: Progress) => { if (!json) write(`${String(progress.seconds)} s: ${String(progress.orders)} orders acknowledged, ${String(progress.finished)} finished, ${String(progress.faults)} faults, ${String(progress.recovered)} dead instances recovered from`) },
   }
   const guarded = await runInstances({ ...options, seconds: minutes * 60, guards: 'on', ...(steps === undefined ? {} : { steps }) })

@@ -5,6 +5,7 @@
  * leadership. Kills during which the server itself was down are kept apart: nobody can take over without it.
  */
 import type createSql from 'postgres'
+import { withinSeconds } from './bounded.ts'
 
 export interface Recoveries {
   /** Milliseconds, in the order of the kills. */
@@ -55,7 +56,7 @@ export function watchRecoveries(sql: createSql.Sql): RecoveryWatch {
       // Before the question, so that the time is not shorter than it was.
       const candidates = [...killed]
       try {
-        const rows = await sql.unsafe<{ instance: string }[]>(HOLDERS)
+        const rows = await withinSeconds(5, sql.unsafe<{ instance: string }[]>(HOLDERS))
         const nowMs = performance.now()
         const holding = new Set(rows.map(row => row.instance))
         for (const each of candidates) {

@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import createSql from 'postgres'
+import { withinSeconds } from './bounded.ts'
 import { bundle, openFleet, type Fleet } from './fleet.ts'
 import { judge, type Verdict } from './judge.ts'
 import { unleash, type Faults } from './nemesis.ts'
@@ -38,6 +39,7 @@ export interface RunOptions {
   /** How long everything may take to come to rest at the end. */
   readonly restWithinMs: number
   readonly onProgress?: (progress: Progress) => void
+  readonly onPhase?: (phase: string) => void
 }
 
 export interface Progress {
@@ -79,7 +81,7 @@ const PROGRESS_EVERY_MS = 10_000
 const STEPS_PER_ORDER = 16
 
 export async function runInstances(options: RunOptions): Promise<RunReport> {
-  const { seed, guards, leaseMs } = options
+  const { seed, guards, leaseMs, onPhase = () => undefined } = options
   const historyDir = mkdtempSync(join(tmpdir(), 'holdfast-instances-'))
   const built = await bundle('instance')
   const server = await startServer()
@@ -106,7 +108,9 @@ export async function runInstances(options: RunOptions): Promise<RunReport> {
       settings: { outsideUrl: outside.url, leaseMs, guards, concurrency: options.concurrency, holders: options.holders, leaseKeys: options.leaseKeys, holderRestMs: options.holderRestMs },
       onAcknowledged: id => { sender.onAcknowledged(id) },
     })
+    onPhase('instances start')
     await allReady(fleet)
+    onPhase('faults')
     const beganMs = performance.now()
     const nemesis = unleash({ fleet, server, seed: seed + 2, leaseMs, crashEveryMs: options.crashEveryMs, onKill: instance => { watch.onKill(instance) }, onServer: up => { watch.onServer(up) } })
     if (options.calm === true) await nemesis.heal()
@@ -119,13 +123,17 @@ export async function runInstances(options: RunOptions): Promise<RunReport> {
       options.onProgress?.({ seconds: Math.round(secondsSoFar()), orders: sender.acknowledged.size, finished, faults: sum(nemesis.faults), recovered: watch.recoveries.quiet.length + watch.recoveries.acrossServerCrash.length })
     }
     const seconds = secondsSoFar()
+    onPhase('healing')
     await nemesis.heal()
     outside.calm()
+    onPhase('coming to rest')
     const stuck = await comeToRest(sql, parked, sender.finish(), options.restWithinMs)
     sender.stop()
     await watch.stop()
     const ended = [...opened().ended]
+    onPhase('stopping')
     await opened().close()
+    onPhase('judging')
     const verdict = await judge({ sql, outside, acknowledged: sender.acknowledged, parked, historyDir })
     const { quiet, acrossServerCrash, open } = watch.recoveries
     return {
@@ -157,10 +165,10 @@ async function allReady(fleet: Fleet): Promise<void> {
 /** What an operator does with an order that five holders died over. It goes to the end of its lane; who it was and why it was parked is kept for the verdict. */
 async function retryParked(sql: createSql.Sql, parked: Map<string, string>): Promise<void> {
   try {
-    const rows = await sql.unsafe<{ id: string; reason: string | null }[]>(`
+    const rows = await withinSeconds(5, sql.unsafe<{ id: string; reason: string | null }[]>(`
       WITH found AS (SELECT source, id, reason FROM holdfast.inbox_row WHERE state = 'parked' FOR UPDATE)
       UPDATE holdfast.inbox_row r SET state = 'queued', attempts = 0, wake_at = clock_timestamp(), seq = nextval(pg_get_serial_sequence('holdfast.inbox_row', 'seq'))
-        FROM found WHERE r.source = found.source AND r.id = found.id RETURNING r.id, found.reason`)
+        FROM found WHERE r.source = found.source AND r.id = found.id RETURNING r.id, found.reason`))
     for (const { id, reason } of rows) parked.set(id, reason ?? '')
   } catch {
     // The server is away; the next turn looks again.
@@ -180,11 +188,11 @@ async function comeToRest(sql: createSql.Sql, parked: Map<string, string>, ackno
 }
 
 async function openWork(sql: createSql.Sql): Promise<readonly string[]> {
-  const rows = await sql.unsafe<{ what: string; n: string }[]>(`
+  const rows = await withinSeconds(5, sql.unsafe<{ what: string; n: string }[]>(`
     SELECT 'inbox ' || state AS what, count(*) AS n FROM holdfast.inbox_row WHERE state <> 'done' GROUP BY state
     UNION ALL SELECT 'once ' || name || ' ' || state, count(*) FROM holdfast.once_record WHERE state IN ('started', 'unknown') GROUP BY name, state
     UNION ALL SELECT 'saga ' || state, count(*) FROM holdfast.saga_run WHERE state NOT IN ('done', 'undone') GROUP BY state
-    UNION ALL SELECT 'outbox ' || state, count(*) FROM holdfast.outbox_message WHERE state IN ('queued', 'sending', 'dead') GROUP BY state`)
+    UNION ALL SELECT 'outbox ' || state, count(*) FROM holdfast.outbox_message WHERE state IN ('queued', 'sending', 'dead') GROUP BY state`)).catch(() => [{ what: 'servers that do not answer', n: '1' }])
   return rows.map(({ what, n }) => `${n} ${what}`)
 }
 
