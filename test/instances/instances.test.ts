@@ -9,7 +9,7 @@ import { runInstances, type RunOptions, type RunReport } from './run.ts'
 
 /** Little at a time: other tests run beside it. */
 const OPTIONS: Omit<RunOptions, 'seconds' | 'guards'> = {
-  seed: 4, instances: 4, leaseMs: 3_000, backlog: 10, lanes: 16, concurrency: 6, holders: 2, leaseKeys: 48, holderRestMs: 150, crashEveryMs: 12_000, restWithinMs: 60_000,
+  seed: 4, instances: 4, leaseMs: 3_000, backlog: 10, lanes: 16, concurrency: 6, holders: 3, leaseKeys: 12, holderRestMs: 60, crashEveryMs: 12_000, restWithinMs: 60_000,
 }
 
 const anomaliesOf = ({ counts }: RunReport): number => Object.values(counts).reduce((total, each) => total + each, 0)
@@ -30,7 +30,7 @@ describe('four instances', () => {
   }, 240_000)
 
   it('control: without the guards it is found out', async () => {
-    const report = await runInstances({ ...OPTIONS, seconds: 20, guards: 'off', restWithinMs: 10_000 })
+    const report = await runInstances({ ...OPTIONS, seconds: 18, guards: 'off', leaseMs: 1_500, leaseKeys: 4, restWithinMs: 2_000 })
     expect(report.counts.doubled).toBeGreaterThan(0)
     expect(report.counts.staleWritesAccepted).toBeGreaterThan(0)
   }, 120_000)
