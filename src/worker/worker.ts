@@ -293,6 +293,8 @@ class Loop implements Worker, BatchHost {
     this.#dueAt = now + pace.sleepMs
     this.#earliestAt = now + pace.earliestMs
     this.#gapUntil = now + GAP_MS
+    // An item that was due while the worker may not run is asked about again when the worker itself is.
+    if (this.#itemsAt <= now) this.#itemsAt = this.#dueAt
     if (schedule !== undefined && ended.outcome !== 'skipped') await this.#settleDue(due, ended.finished === true, now, tally)
     this.events.emit('worker.iteration', {
       worker: this.name, outcome: ended.outcome, durationMs: now - began, lateMs: this.#lagMs, done: tally.done, failed: tally.failed, parked: tally.parked,
@@ -313,7 +315,7 @@ class Loop implements Worker, BatchHost {
     }
     if (!finished) return
     if (due !== undefined) await schedule?.done(due.dueMs)
-    this.#dueAt = this.#gapUntil
+    this.#dueAt = this.#earliestAt
   }
 
   async #guarded(tally: Tally): Promise<Ended> {

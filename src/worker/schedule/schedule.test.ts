@@ -1,6 +1,7 @@
 /**
  * Workers with due times, over restarts, downtime, failures and several instances; the process's clock is not the database's.
  */
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { memoryStore, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
@@ -198,6 +199,18 @@ describe('a worker with a cron pattern', () => {
     await stop(loop)
   })
 
+  it('does not spin when an item is due again and the worker may not run', async () => {
+    let allowed = true
+    const panel = { kind: 'dependency', name: 'panel', allows: () => allowed } as const
+    const loop = make(world.kit(), nightly, { needs: [panel], run: async ({ each }: WorkerContext) => each(['good', 'bad'], String, async item => { if (item === 'bad') { allowed = false; throw new Error('not yet') } }) })
+    loop.start()
+    await world.env.until(() => !allowed, '4h')
+    await world.env.advance('60s')
+    expect(iterations().length).toBeLessThanOrEqual(1 + 60 / 10 + 1)
+    expect(iterations().filter(({ outcome }) => outcome === 'skipped').length).toBeGreaterThan(3)
+    await stop(loop)
+  })
+
   it('on every instance runs on each of them, from its own start', async () => {
     const loops = ['a', 'b'].map(name => make(world.kit(name), { cron: '0 * * * *' }, { mode: 'every-instance' }))
     for (const loop of loops) loop.start()
@@ -205,6 +218,40 @@ describe('a worker with a cron pattern', () => {
     expect(begun.map(({ instance }) => instance).sort()).toEqual(['a', 'b'])
     expect(loops[0]?.snapshot().leader).toBeUndefined()
     await stop(...loops)
+  })
+})
+
+describe('a worker that is due every second', () => {
+  it('never spins, whatever its run does and whoever kicks (property)', async () => {
+    const behaviour = fc.constantFrom('ok', 'slow', 'throw', 'items', 'some items', 'degraded', 'refused', 'kick')
+    await fc.assert(fc.asyncProperty(fc.array(behaviour, { minLength: 1, maxLength: 10 }), fc.array(fc.integer({ min: 0, max: 60_000 }), { maxLength: 10 }), async (script, kicks) => {
+      const own = await memoryStore.open()
+      const kit = own.kit()
+      let run = 0
+      let allowed = true
+      const panel = { kind: 'dependency', name: 'panel', allows: () => { const answer = allowed; allowed = true; return answer } } as const
+      const loop = worker('tick', { cron: '* * * * * *', safeSleep: '5s', mode: 'leader', needs: [panel], run: async ({ each, degraded }) => {
+        const kind = script[run++ % script.length] ?? 'ok'
+        if (kind === 'slow') await kit.env.sleep(3_000)
+        if (kind === 'throw') throw new Error('x')
+        if (kind === 'items') await each([`${String(run)}a`, `${String(run)}b`], String, async () => { throw new Error('item') })
+        if (kind === 'some items') await each(['good', `${String(run)}bad`], String, async item => { if (item !== 'good') throw new Error('item') })
+        if (kind === 'degraded') degraded('half')
+        if (kind === 'refused') allowed = false
+        if (kind === 'kick') loop.kick()
+      } }, kit, { lease: lease('worker:tick', {}, kit), schedule: storedSchedule(kit) })
+      for (const ms of kicks) own.env.timer(ms, () => { loop.kick() })
+      loop.start()
+      await own.env.advance('60s')
+      const ended = own.names('worker.iteration').map(event => ({ at: event.at, ...event.data as { readonly outcome: string; readonly durationMs: number } }))
+      for (const [index, each] of ended.entries()) {
+        const next = ended[index + 1]
+        if (next !== undefined) expect(next.at - next.durationMs - each.at).toBeGreaterThanOrEqual(each.outcome === 'failed' || each.outcome === 'degraded' ? 4_990 : 90)
+      }
+      expect(ended.length).toBeGreaterThan(3)
+      await Promise.all([loop.stop(), own.env.advance('30s')])
+      await own.close()
+    }), { numRuns: 25 })
   })
 })
 
