@@ -18,12 +18,12 @@ describe(`processes that are killed on the embedded database (seed ${String(seed
     expect(figures.kills).toBeGreaterThanOrEqual(KILLS)
     expect(Object.keys(figures.killsByFlow).length).toBeGreaterThanOrEqual(10)
     expect(figures.points).toBeGreaterThanOrEqual(KILLS * 0.7)
-  }, 400_000)
+  }, 600_000)
 
   it('do harm where a protection is taken away, and only by their death', async () => {
     const [control] = KILL_CONTROLS
     const found = await killControls(embeddedKillStore, FLOWS, control === undefined ? [] : [control], seed)
     expect(found.map(each => each.quiet)).toEqual([[]])
     expect(found[0]?.harm.join()).toMatch(/pay: 2 effects/)
-  }, 120_000)
+  }, 300_000)
 })

@@ -19,12 +19,12 @@ describe(`processes that are killed on PostgreSQL (seed ${String(seed)})`, () =>
     expect(Object.keys(figures.killsByFlow).length).toBeGreaterThanOrEqual(FLOWS.length - 2)
     expect(figures.points).toBeGreaterThanOrEqual(KILLS * 0.7)
     for (const state of ['saga.resumed', 'once.settled', 'lease.acquired', 'outbox.sent', 'inbox.done', 'worker.iteration']) expect(figures.reached).toHaveProperty([state])
-  }, 300_000)
+  }, 600_000)
 
   it('do harm where a protection is taken away, and only by their death', async () => {
     const found = await killControls(postgresKillStore, FLOWS, KILL_CONTROLS, seed)
     expect(found.filter(control => control.quiet.length > 0)).toEqual([])
     expect(found.filter(control => control.harm.length === 0)).toEqual([])
     expect(found).toHaveLength(KILL_CONTROLS.length)
-  }, 120_000)
+  }, 300_000)
 })

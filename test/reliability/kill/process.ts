@@ -41,7 +41,7 @@ function point(what: string): void {
   const number = points++
   const name = numbered(what, counts)
   passed.push(name)
-  const kill = current?.iteration.kill
+  const kill = current?.over.signal.aborted === true ? undefined : current?.iteration.kill
   if (kill === undefined || (kill.at !== number && kill.at !== name)) return
   tell({ type: 'dying', passed })
   // Carried out before the call returns: nothing of this process runs afterwards.

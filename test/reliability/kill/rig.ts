@@ -12,6 +12,7 @@ import { bundled, type Bundle } from '../bundle.ts'
 import type { Flow, FlowMechanism, FlowView, Outside } from '../flow.ts'
 import type { KillPlan } from './plan.ts'
 import { startProgram, type Program } from './program.ts'
+import type { Kill } from './protocol.ts'
 import type { KillStore } from './stores.ts'
 import { writtenRows } from './timed-store.ts'
 
@@ -82,7 +83,7 @@ export class KillRig {
     for (let life = 0; ; life++) {
       const program = await this.#program()
       program.tell({ type: 'begin', iteration: { flow: flow.name, id: iteration.view.id, nowMs: this.nowMs, without: conditions.without ?? [], kill: plan.kills[life] } })
-      const end = await this.#drive(program, iteration, life === 0)
+      const end = await this.#drive(program, iteration, plan.kills[life], life === 0)
       if (end.type === 'over') {
         const recovered = diedMs === undefined ? {} : { recoveryMs: end.overMs - diedMs, recoveryVirtualMs: end.overVirtualMs - diedVirtualMs }
         return { plan, violations: [...iteration.violations, ...await this.#judged(iteration)], diedAt, passed: iteration.passed, operations: iteration.operations, recoveryMs: undefined, recoveryVirtualMs: undefined, ...recovered }
@@ -115,13 +116,16 @@ export class KillRig {
     return program
   }
 
-  async #drive(program: Program, iteration: IterationState, first: boolean): Promise<End> {
+  async #drive(program: Program, iteration: IterationState, kill: Kill | undefined, first: boolean): Promise<End> {
     const startedMs = this.nowMs
     let over: { readonly overMs: number; readonly overVirtualMs: number } | undefined
     let dying: string | undefined
     for (;;) {
       const said = await program.next(SILENT_MS)
-      if (said.type === 'gone') return dying !== undefined && said.how === 'SIGKILL' ? { type: 'died', point: dying } : { type: 'broken', why: `the process ended by itself: ${said.how} ${said.stderr}` }
+      if (said.type === 'gone') {
+        // Its last words may have died with it, where the parent was slow to read.
+        return kill !== undefined && said.how === 'SIGKILL' ? { type: 'died', point: dying ?? String(kill.at) } : { type: 'broken', why: `the process ended by itself: ${said.how} ${said.stderr}` }
+      }
       if (said.type === 'silent') return { type: 'broken', why: `the process said nothing for ${String(SILENT_MS)} ms` }
       if (said.type === 'call') iteration.answer(program, said.call, said.name, said.request)
       else if (said.type === 'told') iteration.told.push(said.fact)
