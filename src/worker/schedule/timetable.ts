@@ -49,6 +49,7 @@ export function cronTimetable(where: string, pattern: string, timeZone: string =
 
 /** Due at multiples of the interval since 1970 in UTC: `'15m'` at :00, :15, :30, :45 on every instance. @throws HF_OPTION_INVALID */
 export function alignedTimetable(where: string, every: Duration): Timetable {
-  const everyMs = durationMs(every, where, { min: 1_000 })
+  // Whole milliseconds, as due times are kept.
+  const everyMs = Math.round(durationMs(every, where, { min: 1_000 }))
   return { text: `every ${every}, aligned`, next: afterMs => (Math.floor(afterMs / everyMs) + 1) * everyMs }
 }
