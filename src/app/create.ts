@@ -5,6 +5,7 @@
  */
 import { checkName, HoldfastError, type HoldfastEvents } from '../core/index.ts'
 import type { Database, Snapshot } from '../store/index.ts'
+import { checkReplicas, examine, type DoctorReport } from '../deploy/index.ts'
 import type { TimelineEntry } from '../observe/index.ts'
 import { declareCommands } from './commands.ts'
 import { CoreParts } from './core-parts.ts'
@@ -91,9 +92,10 @@ class Service<Tx> {
         if (phase() === 'ready') made.start()
         return made
       },
-      start: () => this.#lifecycle.start(),
+      start: () => this.#start(),
       stop: reason => this.#lifecycle.stop(reason ?? 'stop() was called'),
       status: () => this.#status(),
+      doctor: () => this.#doctor(),
       timeline: given => parts.timeline.list(given),
       onTimeline: listener => parts.timeline.onEntry(listener),
       command: (name, request) => this.#command(name, request),
@@ -130,6 +132,28 @@ class Service<Tx> {
   #snapshot(): Promise<Snapshot> {
     if (this.#durable === undefined) throw new HoldfastError('HF_OPTION_INVALID', { message: 'this service has no store: there is nothing to copy' })
     return this.#durable.snapshot()
+  }
+
+  #doctor(): Promise<DoctorReport> {
+    const { store, env } = this.#sources
+    const durable = this.#durable
+    return examine<Tx>({
+      env, store, replicas: this.#replicas(),
+      database: () => durable?.database() ?? openedDatabase({ database: undefined, closed: false }),
+      migrations: durable?.allMigrations() ?? [],
+      waiting: async () => (await durable?.workItems())?.length ?? 0,
+    })
+  }
+
+  /** @throws HF_OPTION_INVALID */
+  #replicas(): number {
+    const { options } = this.#parts
+    return checkReplicas(options.replicas, options.environment ?? process.env, this.#sources.store)
+  }
+
+  async #start(): Promise<void> {
+    this.#replicas()
+    await this.#lifecycle.start()
   }
 
   async #status(): Promise<Status> {

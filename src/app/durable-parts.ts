@@ -140,12 +140,18 @@ export class DurableParts<Tx> {
     ]
   }
 
+  /** In the order in which they are applied: the program's own come last. */
+  allMigrations(): readonly { readonly scope: string; readonly migrations: readonly Migration[] }[] {
+    return [
+      { scope: 'durable', migrations: DURABLE_MIGRATIONS },
+      { scope: 'control', migrations: controlMigrations },
+      { scope: 'worker', migrations: workerMigrations },
+      ...(this.#migrations.length > 0 ? [{ scope: this.#kit.service, migrations: this.#migrations }] : []),
+    ]
+  }
+
   async #migrate(database: Database<SqlTx>): Promise<void> {
-    const { events, service } = this.#kit
-    await migrate(database, 'durable', DURABLE_MIGRATIONS, { events })
-    await migrate(database, 'control', controlMigrations, { events })
-    await migrate(database, 'worker', workerMigrations, { events })
-    if (this.#migrations.length > 0) await migrate(database, service, this.#migrations, { events })
+    for (const { scope, migrations } of this.allMigrations()) await migrate(database, scope, migrations, { events: this.#kit.events })
   }
 
   /**

@@ -4,6 +4,7 @@
 import type { Actor, Duration, Env, EventBus, Json } from '../core/index.ts'
 import type { AuditRow, Flags, FlagOptions, Irreversible, IrreversibleOptions } from '../control/index.ts'
 import type { ConfirmationTicket, Inbox, InboxOptions, LocalOnce, Once, Outbox, OutboxOptions, OutsideOnce, RetryStore, RetryStoreOptions, Saga, SagaHistory, SagaOptions } from '../durable/index.ts'
+import type { DoctorReport } from '../deploy/index.ts'
 import type { Dependency, DependencyOptions, Explanation, FaultOptions, FaultPlan } from '../guard/index.ts'
 import type { Health } from '../health/index.ts'
 import type { Limit, LimitOptions } from '../limits/index.ts'
@@ -36,6 +37,11 @@ export interface HoldfastOptions {
   readonly runbooks?: Readonly<Record<string, Runbook>>
   /** Secrets that must never be written anywhere, whatever they turn up in. */
   readonly secrets?: readonly string[]
+  /**
+   * How many instances of this service are to run: 1 or more. More than one on a store of one instance is refused at `start()`.
+   * Default: `HOLDFAST_REPLICAS` of `environment`, else 1.
+   */
+  readonly replicas?: number
   /** How long what a dead instance held stays taken: leadership, sagas, messages. `'1s'` to `'10m'`, default `'15s'`. */
   readonly leaseFor?: Duration
   /** Longest time that `stop()` waits for work in flight. Default `25s` (Kubernetes kills after 30). */
@@ -86,6 +92,11 @@ export interface Holdfast {
   stop(reason?: string): Promise<void>
   /** One page of facts, read from memory and (bounded) from the store. */
   status(): Promise<Status>
+  /**
+   * Looks at what the service stands on (store, durability against replicas, schema, server, clock, retention, locks) and says what to do. Reads only;
+   * what cannot be found out is `unknown` and no error.
+   */
+  doctor(): Promise<DoctorReport>
   /** The last events, oldest first; `after` is the id of the last entry that is known. */
   timeline(options?: { readonly after?: string; readonly limit?: number }): readonly TimelineEntry[]
   /** Calls `listener` for each new timeline entry; returns the function that stops. */

@@ -3,6 +3,7 @@
  */
 export { createHoldfast } from './create.ts'
 export type { CommandImpact, CommandRequest, CommandResult, DurableHoldfast, Holdfast, HoldfastOptions, StoreOptions } from './holdfast.ts'
+export type { DoctorCheck, DoctorReport } from '../deploy/index.ts'
 export type { NamedRunbook } from './runbooks.ts'
 export type { AuditRow } from '../control/index.ts'
 export type { ConfirmationTicket, HistoryEntry, SagaHistory } from '../durable/index.ts'

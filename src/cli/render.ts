@@ -2,7 +2,7 @@
  * The read model as sentences and tables. Everything that is data goes through `clean` (./text.ts).
  */
 import { humanDuration } from '../core/index.ts'
-import type { AuditRow, DependencyAnswer, DependencyStatus, FaultsStatus, FlagStatus, NamedRunbook, SagaHistory, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
+import type { AuditRow, DependencyAnswer, DependencyStatus, DoctorReport, FaultsStatus, FlagStatus, NamedRunbook, SagaHistory, Status, TimelineEntry, WorkerStatus, WorkItemStatus } from '../operate/index.ts'
 import type { Io } from './io.ts'
 import { clean, painter, table, type Cell, type Tone } from './text.ts'
 
@@ -29,6 +29,12 @@ export function renderStatus(io: Io, status: Status): string {
     { text: `${alert.summary}${alert.runbook === undefined ? '' : ` (runbook ${alert.runbook})`}` },
   ]))
   return parts.join('\n')
+}
+
+const DOCTOR_TONE: Readonly<Record<string, Tone>> = { pass: 'good', warn: 'warn', fail: 'bad', unknown: 'dim' }
+
+export function renderDoctor(io: Io, { checks }: DoctorReport): string {
+  return table(io, checks.map(({ name, verdict, found, remedy }) => [{ text: verdict, tone: DOCTOR_TONE[verdict] ?? 'plain' }, { text: name }, { text: remedy === undefined ? found : `${found}. ${remedy}` }]))
 }
 
 export function renderFlags(io: Io, flags: readonly FlagStatus[], at: number): string {

@@ -11,7 +11,7 @@ import { connect, type Connection, type GlobalOptions } from './connect.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 import { renderRestored, restoreFile } from './restore.ts'
 import { followEvents, watchStatus } from './live.ts'
-import { renderAudit, renderDependencies, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderHistory, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
+import { renderAudit, renderDependencies, renderDoctor, renderEntry, renderExplanation, renderFaults, renderFlags, renderHealth, renderHistory, renderRunbook, renderRunbooks, renderStatus, renderWork, renderWorkers } from './render.ts'
 import { defineSaga, runNamed } from './saga.ts'
 import { clean, closest } from './text.ts'
 
@@ -220,6 +220,10 @@ function define(session: Session): Command {
     if (entries.length === 0 && run === undefined) session.exit = EXIT.failed
   })
 
+  add(program, 'doctor', 'what the service stands on: store, schema, server, clock; what is wrong, and what to do').action(async (_options, command: Command) => {
+    const { verdict } = await session.show(options(command), client => client.doctor(), report => renderDoctor(io, report))
+    if (verdict === 'fail') session.exit = EXIT.failed
+  })
   write(program, 'snapshot', 'copy everything in the embedded store into one file, while the service runs').action(async (_options, command: Command) => {
     await session.command(options<WriteOptions>(command), 'store.snapshot', 'store', {})
   })

@@ -6,7 +6,7 @@
 import type { AuditRow, ConfirmationTicket, Explanation, Holdfast, NamedRunbook, Status } from '../app/index.ts'
 import type { Json } from '../core/index.ts'
 
-export type { AlertStatus, AuditRow, CommandImpact, CommandResult, ComponentStatus, DependencyStatus, Explanation, FaultsStatus, FlagStatus, HistoryEntry, NamedRunbook, SagaHistory, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
+export type { AlertStatus, AuditRow, CommandImpact, CommandResult, ComponentStatus, DependencyStatus, DoctorCheck, DoctorReport, Explanation, FaultsStatus, FlagStatus, HistoryEntry, NamedRunbook, SagaHistory, Status, Verdict, WorkerStatus, WorkItemStatus } from '../app/index.ts'
 
 /** One line of the timeline. A line that repeats comes again under its id with a raised count. */
 export type TimelineEntry = ReturnType<Holdfast['timeline']>[number]

@@ -5,7 +5,7 @@
  * HF_SERVICE_UNREACHABLE. Every call is bounded in time, except `follow`, which ends with its signal.
  */
 import { ERRORS, HoldfastError, messageOf, type Env, type ErrorCode, type Json } from '../core/index.ts'
-import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandImpact, type CommandResult, type CommandsAnswer, type DemoAnswer, type DependencyAnswer, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type SagaHistory, type Status, type StreamEvents, type TicketAnswer, type TimelineAnswer, type TimelineEntry } from './api.ts'
+import { ACTOR_HEADER, GUARD_HEADER, type AuditAnswer, type AuditRow, type CommandImpact, type CommandResult, type CommandsAnswer, type DemoAnswer, type DependencyAnswer, type DoctorReport, type ExplainAnswer, type NamedRunbook, type RunbookAnswer, type RunbooksAnswer, type SagaHistory, type Status, type StreamEvents, type TicketAnswer, type TimelineAnswer, type TimelineEntry } from './api.ts'
 
 export interface OperatorClientOptions {
   /** With the base path: `http://127.0.0.1:8700/console`. */
@@ -35,6 +35,7 @@ export interface OperatorClient {
   runbooks(): Promise<readonly NamedRunbook[]>
   /** @throws HF_UNKNOWN_NAME */
   runbook(id: string): Promise<NamedRunbook>
+  doctor(): Promise<DoctorReport>
   /** Newest first. @throws HF_UNKNOWN_NAME where the service has no store */
   audit(options?: { readonly limit?: number; readonly before?: number }): Promise<readonly AuditRow[]>
   command(name: string, request: { readonly target: string; readonly args?: Readonly<Record<string, Json>>; readonly reason: string; readonly ticket?: string }): Promise<CommandResult>
@@ -102,6 +103,7 @@ export function operatorClient(options: OperatorClientOptions): OperatorClient {
     dependency: name => call<DependencyAnswer>(`dependencies/${encodeURIComponent(name)}`),
     runbooks: async () => (await call<RunbooksAnswer>('runbooks')).runbooks,
     runbook: async id => (await call<RunbookAnswer>(`runbooks/${encodeURIComponent(id)}`)).runbook,
+    doctor: () => call('doctor'),
     audit: async query => {
       const params = new URLSearchParams()
       if (query?.limit !== undefined) params.set('limit', String(query.limit))

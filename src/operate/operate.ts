@@ -5,10 +5,10 @@
  *   await serve(combine([probes(hold), console]), { host, port })
  *
  * Below the base path: `GET api/status`, `api/events` (server-sent), `api/timeline`, `api/explain/:id`, `api/commands`,
- * `api/dependencies/:name`, `api/runbooks`, `api/runbooks/:id`, `api/audit`, `api/sagas/:saga/:id`, `POST api/commands/:name`, `POST api/previews/:name`, `POST api/saga-tickets/:saga/:id`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
+ * `api/dependencies/:name`, `api/runbooks`, `api/runbooks/:id`, `api/doctor`, `api/audit`, `api/sagas/:saga/:id`, `POST api/commands/:name`, `POST api/previews/:name`, `POST api/saga-tickets/:saga/:id`, `GET|POST api/demo/faults`, `POST login`, `POST logout`, and the pages. Every command goes to
  * `hold.command`, the one bus that audits; nothing is decided here.
  */
-import type { AuditRow, CommandRequest, DurableHoldfast, Holdfast, SagaHistory } from '../app/index.ts'
+import type { AuditRow, CommandRequest, DoctorReport, DurableHoldfast, Holdfast, SagaHistory } from '../app/index.ts'
 import { HoldfastError, type Json } from '../core/index.ts'
 import { announce, json, mount, parseJson, plainProblem, problem, readBody, type Mounted, type RequestInfo } from '../http/index.ts'
 import { Access } from './access.ts'
@@ -18,6 +18,8 @@ import { Streams } from './stream.ts'
 
 /** What the API needs of a Holdfast; every `Holdfast` fits. */
 export type Operated = Pick<Holdfast, 'service' | 'instance' | 'env' | 'events' | 'status' | 'timeline' | 'onTimeline' | 'command' | 'commands' | 'explain' | 'explainDependency' | 'runbook' | 'runbooks'> & {
+  /** Absent in a program that has no doctor of its own. */
+  readonly doctor?: () => Promise<DoctorReport>
   /** Absent where there is no store. */
   readonly audit?: (options?: { readonly limit?: number; readonly before?: number }) => Promise<readonly AuditRow[]>
 } & Partial<Pick<DurableHoldfast<never>, 'preview' | 'sagaHistory' | 'requestConfirmation'>>
@@ -113,6 +115,8 @@ async function api(parts: Parts, path: string, request: Request, info: RequestIn
       return json(await dependencyOf(hold, rest))
     case 'GET runbooks':
       return json(rest === '' ? { runbooks: hold.runbooks() } satisfies RunbooksAnswer : runbookOf(hold, rest))
+    case 'GET doctor':
+      return json(await doctorOf(hold))
     case 'GET audit':
       return json(await auditOf(hold, query))
     case 'POST commands':
@@ -191,7 +195,7 @@ function commandOf(body: Readonly<Record<string, unknown>>, actor: CommandReques
   return { target, reason, actor, ...(ticket === undefined ? {} : { ticket }), ...(args === undefined ? {} : { args: args as Readonly<Record<string, Json>> }) }
 }
 
-const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'dependencies', 'runbooks', 'audit', 'sagas', 'saga-tickets', 'previews', 'demo'])
+const API_PARTS: ReadonlySet<string> = new Set(['status', 'events', 'timeline', 'explain', 'commands', 'dependencies', 'runbooks', 'doctor', 'audit', 'sagas', 'saga-tickets', 'previews', 'demo'])
 
 function routeOf(path: string): string {
   const [first, second] = path.split('/')
@@ -229,6 +233,12 @@ async function dependencyOf(hold: Operated, name: string): Promise<DependencyAns
   if (explanation !== undefined) return { name, explanation }
   const known = (await hold.status()).dependencies.map(each => each.name).join(', ')
   throw new HoldfastError('HF_UNKNOWN_NAME', { message: `no dependency is called ${JSON.stringify(name)}; there is ${known === '' ? 'none' : known}`, context: { kind: 'dependency', name }, stackless: true })
+}
+
+/** @throws HF_UNKNOWN_NAME */
+async function doctorOf(hold: Operated): Promise<DoctorReport> {
+  if (hold.doctor === undefined) throw new HoldfastError('HF_UNKNOWN_NAME', { message: 'this service has no doctor', stackless: true })
+  return hold.doctor()
 }
 
 /** @throws HF_UNKNOWN_NAME where there is no store, and what the store throws */

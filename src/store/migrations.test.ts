@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { EventBus, realEnv } from '../core/index.ts'
+import { DURABLE_MIGRATIONS, once, type DurableKit, type Once } from '../durable/index.ts'
 import { testPostgres } from '../../test/postgres.ts'
 import { pgliteMemory } from './embedded/testing.ts'
 import { migrate, type Migration } from './migrations.ts'
@@ -92,5 +94,54 @@ describe('several processes that start at once on one new PostgreSQL', () => {
     expect(reports.every(report => report.to === 2)).toBe(true)
     expect(await databases[0]?.transaction('read', tx => tx.query('SELECT count(*) AS n FROM plan'))).toEqual([{ n: '1' }])
     await Promise.all(databases.map(database => database.close()))
+  })
+})
+
+describe('two versions of one service on one PostgreSQL', () => {
+  /** Version N knows all but the last; N + 1 all. What N + 1 adds, N does not see. */
+  const next: Migration = { id: 1_000, name: 'of the next version', sql: `ALTER TABLE holdfast.once_record ADD COLUMN note text; ALTER TABLE holdfast.inbox_row ADD COLUMN note text NOT NULL DEFAULT ''`, olderCodeRuns: true }
+  const breaking: Migration = { id: 1_001, name: 'that breaks', sql: 'ALTER TABLE holdfast.once_record RENAME COLUMN note TO remark' }
+  const open = (url: string): Promise<Database<SqlTx>> => postgres(url, { connections: 2 }).open({ env, events, service: 'rolling' })
+
+  it('run side by side while the new one is rolled out, and the old one starts again when it is taken back', async () => {
+    const url = await (await testPostgres()).url()
+    const kitOf = (database: Database<SqlTx>): DurableKit<SqlTx> => ({ env, events, service: 'rolling', instance: env.uuid().slice(0, 8), database: () => database })
+    const old = await open(url)
+    await migrate(old, 'durable', DURABLE_MIGRATIONS)
+    const payIn = (database: Database<SqlTx>, version: string): Once<string, string, SqlTx> => once('pay', { input: z.string(), key: key => key, write: async () => version }, kitOf(database))
+    const before = payIn(old, 'old')
+    expect(await before('a')).toMatchObject({ outcome: 'done', value: 'old' })
+    const fresh = await open(url)
+    expect(await migrate(fresh, 'durable', [...DURABLE_MIGRATIONS, next])).toMatchObject({ to: 1_000 })
+    const after = payIn(fresh, 'new')
+    // Each meets the other's keys, both ways, at the same time.
+    const keys = Array.from({ length: 20 }, (_, i) => `both-${String(i)}`)
+    const answers = await Promise.all(keys.flatMap(key => [before(key), after(key)]))
+    for (const [i] of keys.entries()) {
+      const pair = answers.slice(2 * i, 2 * i + 2)
+      expect(pair.map(answer => answer.outcome).sort()).toEqual(['done', 'replayed'])
+    }
+    expect(await after('a')).toMatchObject({ outcome: 'replayed', value: 'old' })
+    // Taken back: version N starts on the schema of N + 1.
+    const again = await open(url)
+    expect(await migrate(again, 'durable', DURABLE_MIGRATIONS)).toEqual({ from: 1_000, to: 1_000 })
+    // The control: after a change that older code cannot run on it is refused.
+    await migrate(fresh, 'durable', [...DURABLE_MIGRATIONS, next, breaking])
+    await expect(migrate(again, 'durable', DURABLE_MIGRATIONS)).rejects.toMatchObject({ code: 'HF_STORE_SCHEMA', message: expect.stringContaining('1001 (that breaks)') as string })
+    await Promise.all([old.close(), fresh.close(), again.close()])
+  })
+
+  it('of which one dies in the middle of migrating leave no lock: the other goes on at once', async () => {
+    const url = await (await testPostgres()).url()
+    const [dying, other] = await Promise.all([open(url), open(url)])
+    const migrating = migrate(dying, 'app', [{ id: 1, name: 'slow', sql: 'CREATE TABLE half (id int); SELECT pg_sleep(60)' }]).catch((error: unknown) => error)
+    let pid: number | undefined
+    while (pid === undefined) pid = (await other.transaction('find', tx => tx.query<{ readonly pid: number }>(`SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() AND a.query LIKE '%pg_sleep(60)%'`)))[0]?.pid
+    // The control: while it holds the lock nobody else may migrate.
+    expect(await other.transaction('try', tx => tx.query(`SELECT pg_try_advisory_xact_lock(${String(0x484f4c44)}) AS got`))).toEqual([{ got: false }])
+    await other.transaction('kill', tx => tx.query('SELECT pg_terminate_backend($1)', [pid]))
+    await migrating
+    expect(await migrate(other, 'app', [{ id: 1, name: 'quick', sql: 'CREATE TABLE half (id int)' }])).toEqual({ from: 0, to: 1 })
+    await Promise.all([dying.close(), other.close()])
   })
 })

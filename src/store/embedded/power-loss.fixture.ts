@@ -307,39 +307,33 @@ function applyTo(names: Map<string, Entry>, { name, entry, without }: Directory[
 }
 
 /** Without `survival`: all that was written, which the disk then has. */
-function content(file: File, survival?: Survival): Buffer {
-  let found = file.durable
+function content({ durable, pending }: File, survival?: Survival): Buffer {
+  if (pending.length === 0 || survival?.unflushed === 'none') return durable
+  // Room for the longest that it may be, at once: growing by sectors would copy a segment of the log thousands of times.
+  const extent = pending.reduce((longest, step) => Math.max(longest, step.what === 'truncate' ? step.size : step.at + step.data.length), durable.length)
   // Without `survival` it is the disk itself that takes the writes in.
-  let copied = survival === undefined
-  const own = (size: number): Buffer => {
-    if (!copied || found.length < size) {
-      const larger = Buffer.alloc(Math.max(size, found.length))
-      found.copy(larger)
-      found = larger
-      copied = true
-    }
-    return found
-  }
-  if (survival?.unflushed === 'none') return found
+  const room = survival === undefined && extent <= durable.length ? durable : Buffer.concat([durable], extent)
   const survives = (): boolean => survival?.unflushed !== 'some' || survival.random() < 0.5
-  for (const step of file.pending) {
+  let size = durable.length
+  for (const step of pending) {
     if (step.what === 'truncate') {
       if (!survives()) continue
-      if (step.size > found.length) own(step.size)
-      else {
-        found = Buffer.from(found.subarray(0, step.size))
-        copied = true
-      }
+      // What lay behind is zero when the file grows again.
+      room.fill(0, step.size, Math.max(size, step.size))
+      size = step.size
       continue
     }
     const { at, data } = step
     const sector = survival?.sectorBytes ?? data.length
     for (let from = 0; from < data.length;) {
       // A write that begins within a sector is torn at the sector's end.
-      const to = Math.min(data.length, from + sector - ((at + from) % sector))
-      if (survives()) data.copy(own(at + to), at + from, from, to)
-      from = Math.max(to, from + 1)
+      const to = survival === undefined ? data.length : Math.min(data.length, from + sector - ((at + from) % sector))
+      if (survives()) {
+        data.copy(room, at + from, from, to)
+        size = Math.max(size, at + to)
+      }
+      from = to
     }
   }
-  return found
+  return room.subarray(0, size)
 }
