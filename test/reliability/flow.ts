@@ -31,7 +31,7 @@ export interface FlowProcess<Tx> {
 }
 
 /** Mechanisms that live in how a feature is used; the others are taken out of the features themselves (./knock-outs). */
-export type FlowMechanism = 'provider keys' | 'guard' | 'one transaction' | 'undo before its record' | 'verify' | 'sweep' | 'once-key' | 'inbox id' | 'leadership'
+export type FlowMechanism = 'provider keys' | 'guard' | 'one transaction' | 'undo before its record' | 'verify' | 'sweep' | 'once-key' | 'inbox id' | 'leadership' | 'track' | 'confirmation' | 'cancellation' | 'timeout'
 
 /** What judges see, outside of every process. */
 export interface FlowView<Tx> {

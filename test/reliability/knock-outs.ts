@@ -19,6 +19,7 @@ import { inboxFlow, outboxFlow } from './flows/messages.ts'
 import { onceLocal, onceOutside } from './flows/once.ts'
 import { recoveryFlow } from './flows/recovery.ts'
 import { sagaFlow } from './flows/saga.ts'
+import { cancelFlow, confirmFlow, hangingFlow, trackFlow } from './flows/saga-depth.ts'
 import { workerFlow } from './flows/worker.ts'
 import { memoryTier, play, type Scenario } from './play.ts'
 
@@ -120,6 +121,23 @@ export const KNOCK_OUTS: readonly KnockOut[] = [
     }),
   },
   { name: 'saga: undo is recorded after it', scenario: { flow: sagaFlow({ last: 'idempotent', ends: 'undone' }) }, without: { without: ['undo before its record'] }, finds: /an undo is recorded that did not happen|release: 0 effects/ },
+  { name: 'saga: what a step makes is tracked', scenario: { flow: trackFlow, outside: GOOD_DAY }, without: { without: ['track'] }, finds: /drop a: 0 effects/ },
+  { name: 'saga: nothing irreversible without a confirmation', scenario: { flow: confirmFlow, outside: GOOD_DAY }, without: { without: ['confirmation'] }, finds: /nobody confirmed it/ },
+  { name: 'saga: a cancellation is recorded', scenario: { flow: cancelFlow, outside: GOOD_DAY }, without: { without: ['cancellation'] }, finds: /it was to be undone, and is done/ },
+  {
+    name: 'saga: what is cancelled begins nothing', scenario: { flow: cancelFlow, outside: GOOD_DAY }, finds: /pivot: 1 effects|it was to be undone, and is done|never over/,
+    patch: both(
+      replaced(sagaMemory, 'journal', journal => async (tx, key, fence, entries, begins) => {
+        let cancelled: unknown = null
+        sagaRow(tx, key, row => { cancelled = row['cancelled']; return { cancelled: null } })
+        const live = await journal(tx, key, fence, entries, begins)
+        sagaRow(tx, key, () => ({ cancelled }))
+        return live
+      }),
+      replaced(sagaMemory, 'close', close => async (tx, key, ...rest) => { sagaRow(tx, key, () => ({ cancelled: null })); return close(tx, key, ...rest) }),
+    ),
+  },
+  { name: 'saga: timeout of a step', scenario: { flow: hangingFlow, outside: GOOD_DAY, kinds: ['error'] }, without: { without: ['timeout'] }, finds: /never over/, held: 20 },
   { name: 'sweep', scenario: { flow: sagaFlow({ last: 'idempotent', ends: 'undone', patient: true }) }, without: { without: ['sweep'] }, finds: /never over/ },
   {
     name: 'stop by the monotonic clock', scenario: { flow: sagaFlow({ last: 'verify', ends: 'done' }), outside: KEYLESS, kinds: ['pause'], points: /after saga\.(intent|start)/ }, finds: /[2-9] effects, wanted 1/,

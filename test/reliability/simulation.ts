@@ -11,6 +11,7 @@ import { onceLocal, onceOutside } from './flows/once.ts'
 import { recoveryFlow } from './flows/recovery.ts'
 import { retryStoreFlow } from './flows/retry-store.ts'
 import { sagaFlow } from './flows/saga.ts'
+import { cancelFlow, confirmFlow, hangingFlow, trackFlow } from './flows/saga-depth.ts'
 import { scheduleFlow } from './flows/schedule.ts'
 import { workerFlow } from './flows/worker.ts'
 import { play, type Played, type Scenario, type Tier } from './play.ts'
@@ -47,6 +48,11 @@ export const SCENARIOS: readonly Weighted[] = [
   { name: 'saga, verify, no keys', flow: sagas.verify, outside: { ...GOOD_DAY, honoursKeys: false }, kinds: ['die', 'conflict'], points: /call activate|saga\.(start|finish)/, weight: 20 },
   { name: 'saga, hold, good day', flow: sagas.hold, outside: GOOD_DAY, weight: 40 },
   { name: 'saga, stuck', flow: sagas.stuck, outside: GOOD_DAY, weight: 10 },
+  { name: 'saga, track, good day', flow: trackFlow, outside: GOOD_DAY, weight: 8 },
+  { name: 'saga, confirm, good day', flow: confirmFlow, outside: GOOD_DAY, weight: 8 },
+  { name: 'saga, cancel, good day', flow: cancelFlow, outside: GOOD_DAY, weight: 8 },
+  { name: 'saga, cancel', flow: cancelFlow, weight: 4 },
+  { name: 'saga, hanging', flow: hangingFlow, outside: GOOD_DAY, weight: 2 },
   { name: 'lease', flow: leaseFlow, weight: 30 },
   { name: 'inbox', flow: inboxFlow(), weight: 8 },
   { name: 'outbox, repeatable', flow: outboxes.repeatable, outside: GOOD_DAY, weight: 20 },

@@ -27,6 +27,8 @@ export interface ByHandParts<Tx> {
 }
 
 const SOMEBODY = 'code'
+/** A run that changes each time between asking and looking is cancelled by whoever asks again. */
+const CANCEL_ATTEMPTS = 5
 
 export function byHand<In, I, R extends Json | void, Tx>(name: string, options: SagaOptions<In, I, R, Tx, string>, resolved: Resolved, parts: ByHandParts<Tx>): ByHand<R> {
   const { kit, port, tickets, stopHere, resume } = parts
@@ -57,13 +59,17 @@ export function byHand<In, I, R extends Json | void, Tx>(name: string, options: 
 
   async function cancel(id: string, reason: string, actor: Actor): Promise<CancelOutcome> {
     const words = `cancelled by ${actorName(actor)}: ${reason}`
-    // Asked again it finds its own word: the first reason stays.
-    const asked = await rerunUnknownCommit(() => change('saga.cancel', id, 'cancelled', reason, actor, tx => port().cancel(tx, keyOf(id), words)))
-    if (asked === true) {
-      kit.events.emit('saga.cancelled', { saga: name, id, actor: actorName(actor), reason })
-      if (!stopHere(id, words)) await resume(id)
+    for (let attempt = 1; ; attempt++) {
+      // Asked again it finds its own word: the first reason stays.
+      const asked = await rerunUnknownCommit(() => change('saga.cancel', id, 'cancelled', reason, actor, tx => port().cancel(tx, keyOf(id), words))) === true
+      if (asked) {
+        kit.events.emit('saga.cancelled', { saga: name, id, actor: actorName(actor), reason })
+        if (!stopHere(id, words)) await resume(id)
+      }
+      const run = await read(id)
+      // Begun, or turned back from its pivot, between the question and the look: what was answered must be what is recorded.
+      if (asked || attempt >= CANCEL_ATTEMPTS || run === undefined || !cancellable(run)) return cancelOutcome(run, asked)
     }
-    return cancelOutcome(await read(id), asked === true)
   }
 
   async function requestConfirmation(id: string, actor: Actor): ReturnType<Saga<unknown, R>['requestConfirmation']> {
@@ -142,11 +148,16 @@ function idOf(input: string): string {
   return decodeJson<{ readonly id: string }>(input).id
 }
 
+function cancellable({ state, direction, pivot }: RunRow): boolean {
+  return (state === 'running' || state === 'needs-human') && direction === 'forward' && pivot === null
+}
+
 function cancelOutcome(run: RunRow | undefined, asked: boolean): CancelOutcome {
   if (run === undefined) return { outcome: 'refused', why: 'not-found', reason: 'there is no such run' }
   const reason = run.reason ?? 'it is being undone'
   if (run.state === 'undone' && asked) return { outcome: 'undone', reason }
   if (run.state === 'done' || run.state === 'undone') return { outcome: 'refused', why: 'over', reason: `it is ${run.state}` }
+  if (!asked && cancellable(run)) return { outcome: 'refused', why: 'not-found', reason: 'it was just begun; ask again' }
   if (!asked && run.pivot !== null) return { outcome: 'refused', why: 'past-pivot', reason: `${run.pivot} may have happened, and cannot be taken back` }
   return run.state === 'needs-human' ? { outcome: 'needs-human', reason } : { outcome: 'undoing', reason: run.cancelled ?? reason }
 }
