@@ -63,7 +63,7 @@ const charge = hold.once('charge', {
   onUnknown: { verify: (_given, { key }) => find('charge', key) },
 })
 const fulfil = hold.saga('fulfil', {
-  version: 1, input: order, backoff: '100ms', backoffMax: '1s', attempts: 1_000,
+  version: 1, input: order, backoff: '100ms', backoffMax: '1s', attempts: 1_000, crashes: 1_000,
   run: async (step, given) => {
     await step('reserve', {
       effect: 'once', verify: ({ key }) => find('reserve', key),
