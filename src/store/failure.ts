@@ -48,10 +48,21 @@ export function isLostConnection(error: unknown): boolean {
   return isLost(server.code) || server.code === '25P03' || server.code === '25P04'
 }
 
-/** Wrong credentials, no such database, not allowed: waiting will not help. */
+/** Wrong credentials, no such database, not allowed, too old: waiting will not help. */
 export function isRefusedForGood(error: unknown): boolean {
+  if (error instanceof HoldfastError) return error.context['forGood'] === true
   const code = serverError(error)?.code
   return code !== undefined && (code.startsWith('28') || code === '3D000')
+}
+
+/** The server has no connection to spare just now. */
+export function isCrowded(error: unknown): boolean {
+  return serverError(error)?.code === '53300'
+}
+
+/** A write on a server that only reads. */
+export function isReadOnly(error: unknown): boolean {
+  return serverError(error)?.code === '25006'
 }
 
 /** The connection, or the database in this process, is of no use any more: an errno, a driver's connection error, a WebAssembly trap. */

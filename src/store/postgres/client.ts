@@ -8,6 +8,7 @@
 import { Socket } from 'node:net'
 import createSql from 'postgres'
 import type { Env } from '../../core/index.ts'
+import type { Host } from './options.ts'
 import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType, type DriverTypes } from './arrays.ts'
 import type { Answer, RawResult } from '../driver-tx.ts'
 
@@ -20,8 +21,8 @@ export interface ClientOptions {
   readonly service: string
   readonly connectTimeoutMs: number
   readonly prepare: boolean
-  /** Which of several hosts is tried first. */
-  readonly firstHost: number
+  /** Where the URL names several: the one that this connection goes to. */
+  readonly host: Host | undefined
 }
 
 export class Client {
@@ -39,8 +40,8 @@ export class Client {
 
   constructor(options: ClientOptions) {
     this.#prepare = options.prepare
-    let attempt = options.firstHost
     const given = {
+      ...options.host,
       max: 1,
       // A connection is left when it is lost, not by age: an open transaction must not meet its end.
       max_lifetime: null,
@@ -59,10 +60,9 @@ export class Client {
         json: { to: 114, from: [114, 3802], serialize: jsonText, parse: (text: string): unknown => JSON.parse(text) },
       },
       socket: async ({ host, port, path }: { readonly host: readonly string[]; readonly port: readonly number[]; readonly path?: string | false }) => {
-        const index = attempt++ % host.length
-        const socket = await connect(typeof path === 'string' ? { path } : { host: host[index] ?? 'localhost', port: port[index] ?? 5432 }, options)
+        const socket = await connect(typeof path === 'string' ? { path } : (options.host ?? { host: host[0] ?? 'localhost', port: port[0] ?? 5432 }), options)
         // The driver takes the name for the server's certificate from here.
-        this.#socket = Object.assign(socket, { host: host[index] })
+        this.#socket = Object.assign(socket, { host: options.host?.host ?? host[0] })
         return socket
       },
     }
@@ -87,6 +87,12 @@ export class Client {
   /** `18`, as soon as the first answer came. */
   get serverMajor(): number {
     return Number.parseInt((this.#sql.parameters as { readonly server_version?: string }).server_version ?? '0', 10)
+  }
+
+  /** A standby, or a server that was set to read only. PostgreSQL says so by itself when it changes. */
+  get readsOnly(): boolean {
+    const { in_hot_standby: standby, default_transaction_read_only: readOnly } = this.#sql.parameters as unknown as { readonly in_hot_standby?: string; readonly default_transaction_read_only?: string }
+    return standby === 'on' || readOnly === 'on'
   }
 
   /** Statements are sent in the order of the calls, without waiting for each other. */

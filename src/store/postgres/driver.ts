@@ -7,13 +7,13 @@
  * connection, a COMMIT with the BEGIN of the next: a round trip costs more than a statement.
  */
 import { HoldfastError, messageOf, type Env } from '../../core/index.ts'
-import { isLostConnection, isRefusedForGood, storeFailure } from '../failure.ts'
+import { isCrowded, isLostConnection, isRefusedForGood, storeFailure } from '../failure.ts'
 import type { DriverTx } from '../driver-tx.ts'
 import type { Durability } from '../port.ts'
 import { Turns } from '../queue.ts'
 import type { BeginOptions, Driver, Session } from '../transaction.ts'
 import { Client } from './client.ts'
-import type { ResolvedPostgres } from './options.ts'
+import { severalHosts, type Host, type ResolvedPostgres } from './options.ts'
 import { PostgresSession } from './session.ts'
 
 /** What a server with its default `fsync` and `synchronous_commit` keeps. */
@@ -21,6 +21,11 @@ export const POSTGRES_DURABILITY: Durability = Object.freeze({ processCrash: tru
 
 const WAITERS_MAX = 1_000
 const PING_MS = 2_000
+/** The oldest that PostgreSQL's own project still looked after in 2026, and that our tests run on. */
+const SERVER_MAJOR_MIN = 14
+/** A crowded server is not helped by asking at once. */
+const CROWDED_PAUSE_MS = 50
+const CROWDED_PAUSE_MAX_MS = 1_000
 /** A connection that rested longer may be dead without our knowing: it is asked before work is begun on it. */
 const TRUSTED_IDLE_MS = 1_000
 
@@ -35,11 +40,14 @@ export class PostgresDriver implements Driver<DriverTx> {
   readonly #turns: Turns
   readonly #idle: Client[] = []
   readonly #clients = new Set<Client>()
-  #connects = 0
+  readonly #hosts: readonly Host[]
+  /** The host that answered last, by number; the next connection goes there first. */
+  #host = 0
   #closed = false
 
   constructor(url: string, address: string, options: ResolvedPostgres, env: Env, service: string) {
     this.#url = url
+    this.#hosts = severalHosts(url)
     this.#address = address
     this.#options = options
     this.#env = env
@@ -119,8 +127,24 @@ export class PostgresDriver implements Driver<DriverTx> {
         if (!isLostConnection(error)) throw error
       }
     }
-    const client = await this.#newClient()
+    const client = await this.#connected()
     return { client, begun: client.query(this.#beginSql(client, timeoutMs)) }
+  }
+
+  /** Where the server has no connection to spare, one of it or one of ours may come free before the wait for one is over. */
+  async #connected(): Promise<Client> {
+    const startedMs = this.#env.monotonic()
+    for (let pauseMs = CROWDED_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, CROWDED_PAUSE_MAX_MS)) {
+      try {
+        return await this.#newClient()
+      } catch (error) {
+        const leftMs = this.#options.acquireTimeoutMs - (this.#env.monotonic() - startedMs)
+        if (!isCrowded(error) || leftMs <= 0) throw error
+        await this.#env.sleep(Math.min(leftMs, pauseMs * (0.5 + this.#env.random() / 2)))
+      }
+      const client = this.#takeIdle()
+      if (client !== undefined) return client
+    }
   }
 
   /** One text, so one round trip; nothing of it outlives the transaction. */
@@ -139,17 +163,35 @@ export class PostgresDriver implements Driver<DriverTx> {
     return undefined
   }
 
+  /** Of several hosts the first that answers and writes, beginning with the one that did last. */
   async #newClient(): Promise<Client> {
+    const first = this.#host
+    for (let tried = 1; ; tried++) {
+      const index = (first + tried - 1) % Math.max(1, this.#hosts.length)
+      try {
+        const client = await this.#newClientTo(this.#hosts[index])
+        this.#host = index
+        return client
+      } catch (error) {
+        if (this.#closed || tried >= this.#hosts.length) throw error
+      }
+    }
+  }
+
+  async #newClientTo(host: Host | undefined): Promise<Client> {
     if (this.#closed) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'the store is closed', context: { local: true } })
     const client = new Client({
       url: this.#url, env: this.#env, service: this.#service, connectTimeoutMs: this.#options.connectTimeoutMs, prepare: this.#options.prepare,
-      firstHost: this.#connects++,
+      host,
     })
     this.#clients.add(client)
     client.onLost = () => { this.#clients.delete(client) }
     const timer = this.#env.timer(this.#options.connectTimeoutMs, () => { client.destroy() }, { keepAlive: true })
     try {
       await client.greet()
+      // A pooler may not say.
+      if (client.serverMajor > 0 && client.serverMajor < SERVER_MAJOR_MIN) throw this.#tooOld(client.serverMajor)
+      if (client.readsOnly) throw new HoldfastError('HF_STORE_UNAVAILABLE', { message: `PostgreSQL at ${host === undefined ? this.#address : `${host.host}:${String(host.port)}`} only reads: it is a standby, or was set to read only`, context: { address: this.#address } })
       return client
     } catch (error) {
       client.destroy()
@@ -164,6 +206,12 @@ export class PostgresDriver implements Driver<DriverTx> {
     if (this.#closed) client.destroy()
     else if (!client.lost) this.#idle.push(client)
     this.#turns.leave()
+  }
+
+  #tooOld(major: number): HoldfastError {
+    return new HoldfastError('HF_STORE_UNAVAILABLE', {
+      message: `PostgreSQL ${String(major)} at ${this.#address} is too old: expected ${String(SERVER_MAJOR_MIN)} or newer`, context: { address: this.#address, forGood: true },
+    })
   }
 
   #unreachable(error: unknown): HoldfastError {

@@ -1,6 +1,6 @@
 /**
  * @module holdfast/postgres
- * The store on a PostgreSQL server (13 or newer): several instances, survives crashes, restarts and fail-over.
+ * The store on a PostgreSQL server (14 or newer): several instances, survives crashes, restarts and fail-over.
  *
  * ```ts
  * import { createHoldfast } from 'holdfast'
@@ -28,7 +28,7 @@ export type { Database, Durability, SqlTx, Store, TransactionOptions } from '../
  * Transactions are READ COMMITTED: a read-then-write must lock the row or test it again in its WHERE. Each is bounded by
  * SET LOCAL timeouts, so that a process which was stopped inside one cannot hold its locks for long.
  * Works through a transaction pooler; see `prepare`.
- * @throws HF_OPTION_INVALID for a URL or option that is not one; `open` throws HF_STORE_UNAVAILABLE naming host and database
+ * @throws HF_OPTION_INVALID for a URL or option that is not one; `open` throws HF_STORE_UNAVAILABLE naming host and database, also for a server that is too old
  */
 export function postgres(url: string, options?: Omit<PostgresOptions, 'tx'>): Store
 /** The same, with `tx` of the user's own client. */

@@ -76,6 +76,21 @@ export function resolvePostgres(options: Omit<PostgresOptions, 'tx'> = {}): Reso
   }
 }
 
+export interface Host {
+  readonly host: string
+  readonly port: number
+}
+
+/** The hosts of a URL that names several (`a:5432,b:5432`); none for a URL of one, which the driver reads itself. */
+export function severalHosts(url: string): readonly Host[] {
+  const list = addressOf(url).split('/')[0]?.split(',') ?? []
+  if (list.length < 2) return []
+  return list.map(each => {
+    const [host = 'localhost', port] = each.split(/:(?=\d+$)/)
+    return { host, port: port === undefined ? 5432 : Number(port) }
+  })
+}
+
 /**
  * `db.internal/bot`: host and database, never user or password.
  * @throws HF_OPTION_INVALID, without repeating the text, because it may hold a password

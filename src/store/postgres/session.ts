@@ -6,7 +6,7 @@
  */
 import type { Sql } from 'postgres'
 import { HoldfastError, type Env, type Timer } from '../../core/index.ts'
-import { isLostConnection, storeFailure } from '../failure.ts'
+import { isLostConnection, isReadOnly, storeFailure } from '../failure.ts'
 import type { Answer, DriverTx } from '../driver-tx.ts'
 import { LAST_QUERY, type OffersLast } from '../last.ts'
 import type { Session } from '../transaction.ts'
@@ -211,6 +211,8 @@ export class PostgresSession implements Session<DriverTx> {
 
   #failureOf(error: unknown): HoldfastError {
     const { client, name } = this.#options
+    // A fail-over has left this connection on a server that does not write any more: the next one looks for the one that does.
+    if (client.readsOnly && isReadOnly(error)) client.destroy()
     return client.lost || isLostConnection(error) ? (this.#ended ?? this.#lostError()) : storeFailure(name, 'query', error)
   }
 
