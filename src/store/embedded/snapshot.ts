@@ -16,7 +16,7 @@ import { flushDirectory } from './files.ts'
 import { pack } from './tar.ts'
 
 /** Beside the database, in the directory that the user names. */
-export function snapshotsDir(dir: string): string {
+function snapshotsDir(dir: string): string {
   return join(dir, 'snapshots')
 }
 
