@@ -62,6 +62,8 @@ const CATALOGUE = {
   // worker, inbox, outbox
   HF_WORKER_DEADLINE: { failure: 'dependency_error', retryable: true, operator: 'One iteration took longer than its deadline and was cancelled; see what it waited for.' },
   HF_MESSAGE_UNREACHABLE: { failure: 'domain_error', retryable: false, operator: 'The recipient cannot be reached (blocked the bot, left, deleted); nothing more is sent.' },
+  // tests
+  HF_CRASH_TEST_FAILED: { failure: 'defect', retryable: false, operator: 'A crash at the named points breaks what the test promises; run the schedule again with `replay` and read what was recorded when.' },
   // http and webhooks
   HF_BODY_TOO_LARGE: { failure: 'user_error', retryable: false, operator: 'The request body exceeds the limit; nothing was changed.' },
   HF_BODY_INVALID: { failure: 'user_error', retryable: false, operator: 'The request body is not what was expected; nothing was changed.' },

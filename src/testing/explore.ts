@@ -80,7 +80,7 @@ export async function explore(options: ExploreOptions): Promise<Exploration> {
   if (base.violations.length > 0) return { schedules, replayed, violation: { schedule: { seed, faults: [] }, found: { seed, faults: [] }, violations: base.violations, trace: base.trace } }
   const open = base.passed.flatMap((name, at) => points?.test(name) === false ? [] : [at])
   const singles = open.flatMap(at => FAULTS_AT[kindOfPoint(base.passed[at] ?? '')].filter(kind => kinds.includes(kind)).map(kind => ({ at, kind })))
-  for (const [index, fault] of chosen(singles, base.passed, Math.min(options.singlesMax ?? singles.length, count), seed).entries()) {
+  for (const [index, fault] of chosen(singles, base.passed, Math.min(options.singlesMax ?? singles.length, count - 1), seed).entries()) {
     if (index % share.of !== share.index) continue
     const violation = await tryOne({ seed, faults: [fault] })
     if (violation !== undefined) return { schedules, replayed, violation }

@@ -8,6 +8,7 @@ export { checkEffects, checkFences, checkLaneOrder, checkSet, type EffectsSeen, 
 export { checkLinearizable, leaseModel, registerModel, type LeaseState, type LinearizableOptions, type Model } from './linearizable.ts'
 export * from './outside-world.ts'
 export * from './simulated-env.ts'
+export * from './crash-test.ts'
 export * from './explore.ts'
 export { replayCheck } from './replay-check.ts'
 export * from './schedule.ts'

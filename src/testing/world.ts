@@ -30,6 +30,8 @@ export interface WorldOptions<Tx> {
   readonly observe?: (() => Promise<void>) | undefined
   /** Default true. False, for a control: every process takes its own wall clock for the database's. */
   readonly databaseClock?: boolean | undefined
+  /** Default true. False: no process stalls inside a transaction; for a database of one connection, where every other would wait for it. */
+  readonly stallInside?: boolean | undefined
   /** Only points whose names match can fail; default all. */
   readonly points?: RegExp | undefined
   /** Keeps the names of all points that were passed. Default false: they cost time. */
@@ -43,6 +45,8 @@ export interface WorldProcess<Tx> {
   readonly store: Store<Tx>
   /** An outside call, with a crash point on either side. It is carried out also when its caller dies meanwhile. */
   call<T>(what: string, carryOut: () => T): Promise<T>
+  /** The process ends, as after an error that nobody caught, and boots again later. */
+  exit(): void
 }
 
 interface Booted {
@@ -135,7 +139,7 @@ export class World<Tx> {
     })
     const store: Store<Tx> = { ...hooked, open: options => hooked.open({ ...options, env: this.#options.databaseClock === false ? options.env : withClock(options.env, this.clock) }) }
     try {
-      await this.#options.main({ name, env, store, call: (what, carryOut) => this.#call(booted, what, carryOut) })
+      await this.#options.main({ name, env, store, call: (what, carryOut) => this.#call(booted, what, carryOut), exit: () => { if (env.alive) void this.#die(booted) } })
     } catch (error) {
       this.violations.push(`main of ${name} threw: ${error instanceof Error ? error.message : String(error)}`)
     }
@@ -171,7 +175,7 @@ export class World<Tx> {
   /** Synchronous where nothing happens, which is nearly always. */
   #point(booted: Booted, when: 'before' | 'commit' | 'after', what: string, call = false): Promise<void> | undefined {
     // A stalled process does nothing, also where it was not waiting for a timer.
-    if (booted.stalled !== undefined) return this.#later(booted, when, what, call)
+    if (booted.stalled !== undefined && (when !== 'commit' || this.#options.stallInside !== false)) return this.#later(booted, when, what, call)
     if (!booted.env.alive) return never()
     const number = this.points++
     if (when === 'before') this.operations += 1
@@ -182,6 +186,7 @@ export class World<Tx> {
     if (fault === undefined || this.#options.points?.test(name) === false) return undefined
     // Only a commit can meet a conflict.
     if (fault.kind === 'conflict' && when !== 'commit') return undefined
+    if (fault.kind === 'pause' && when === 'commit' && this.#options.stallInside === false) return undefined
     this.trace.push(`${booted.name} ${fault.kind} ${name} (point ${String(number)}, ${String(Math.round(this.env.monotonic()))} ms)`)
     this.faults.set(fault.kind, (this.faults.get(fault.kind) ?? 0) + 1)
     if (fault.kind === 'die') return this.#die(booted)

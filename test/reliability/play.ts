@@ -41,6 +41,8 @@ export interface TierDatabase<Tx> {
 }
 
 export interface Tier<Tx> {
+  /** False: a process does not stall inside a transaction, where every other would wait for it. Default true. */
+  readonly stallInside?: boolean
   /** A database for a new world. */
   open(world: () => World<Tx>, run: string): Promise<TierDatabase<Tx>>
 }
@@ -79,7 +81,7 @@ export async function play<Tx>(tier: Tier<Tx>, scenario: Scenario, schedule: Sch
   const observe = flow.holds === undefined ? undefined : async (): Promise<void> => {
     for (const violation of await flow.holds?.(view) ?? []) if (!world.violations.includes(violation)) world.violations.push(violation)
   }
-  const world: World<Tx> = new World<Tx>({ schedule, connect: name => database.connect(name), record, observe, points: scenario.points, databaseClock: scenario.databaseClock, main: process => main(process) })
+  const world: World<Tx> = new World<Tx>({ schedule, connect: name => database.connect(name), record, observe, points: scenario.points, databaseClock: scenario.databaseClock, stallInside: tier.stallInside, main: process => main(process) })
   late.world = world
 
   async function main(process: WorldProcess<Tx>): Promise<void> {

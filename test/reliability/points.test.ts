@@ -28,7 +28,7 @@ function named(): ReadonlySet<string> {
   const names = new Set<string>()
   for (const room of ROOMS) {
     for (const file of readdirSync(join(src, room), { recursive: true, encoding: 'utf8' })) {
-      if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue
+      if (!file.endsWith('.ts') || /(?:\.test|testing)\.ts$/.test(file)) continue
       const text = readFileSync(join(src, room, file), 'utf8')
       for (const match of text.matchAll(/(?:transaction|#?record|#?persist|#?change|run|within)(?:<[^>(]*>)?\('([a-z-]+\.[a-z.-]+)'/g)) names.add(match[1] ?? '')
     }
