@@ -68,6 +68,7 @@ export function inboxFlow({ bare = false }: InboxFlowOptions = {}): Flow {
         const parked = await kit.database().transaction('flow.look', tx => inboxPort<Tx>(kit.database()).parked(tx, LISTED_MAX))
         for (const row of parked) {
           process.reach('parked for a human')
+          process.tell(`parked ${row.id}`)
           await process.call('repair', null)
           await box.retry(row.source, row.id, 'repaired')
         }
@@ -78,9 +79,11 @@ export function inboxFlow({ bare = false }: InboxFlowOptions = {}): Flow {
     },
     async check(view) {
       const lane = (await view.written()).filter(row => row !== 'poison')
+      // A stalled holder uses up attempts like a dead one; what is parked leaves its lane, and a retry by hand puts it at the end.
+      const parked = view.told.includes(`parked ${view.id}:first`)
       return [
         ...(await Promise.all(PARTS.map(part => rows(view, part, 1)))).flat(),
-        ...(lane[0] === 'first' ? [] : [`order of the lane: ${lane.join(' ')}`]),
+        ...(lane[0] === 'first' || parked ? [] : [`order of the lane: ${lane.join(' ')}`]),
       ]
     },
   }
