@@ -57,6 +57,8 @@ export interface Section extends Omit<Figures, 'recoveriesMs' | 'seconds'> {
   readonly cpus: number
   readonly seeds: { readonly first: number; readonly parts: number; readonly step: number }
   readonly recovery?: Recovery
+  /** Of each anomaly that was found, in the same order: what it was, and what became of it. Written by whoever looked. */
+  readonly explained?: readonly string[]
   readonly seconds: number
 }
 

@@ -23,6 +23,7 @@ export const SEED_STEP = 10_000_000
 
 export const PLANS: readonly SectionPlan[] = [
   { name: 'simulation', simulated: true, what: 'every flow in simulated processes on the memory store', unit: 'schedules', count: 3_000_000, part: 5_000, atOnce: 2 },
+  { name: 'pglite', simulated: true, what: 'the same flows and faults on PGlite in memory: the SQL of PostgreSQL', unit: 'schedules', count: 40_000, part: 500, atOnce: 2 },
   { name: 'postgres', simulated: false, what: 'real processes killed by SIGKILL on a PostgreSQL server', unit: 'kills', count: 2_000, part: 100, atOnce: 2 },
   { name: 'embedded', simulated: false, what: 'real processes killed by SIGKILL on the embedded store in a directory', unit: 'kills', count: 300, part: 100, atOnce: 2 },
   { name: 'instances', simulated: false, what: 'four instances on one PostgreSQL server with kills, pauses, cut connections and crashes of the server', unit: 'confirmed steps', count: 500_000, part: 500_000, atOnce: 1 },

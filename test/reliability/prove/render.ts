@@ -34,7 +34,7 @@ function detailed(plan: SectionPlan, section: Section): readonly string[] {
     ...record('Faults', section.faults), ...record('States reached', section.reached), ...record('Also counted', section.sums),
     ...(recovery === undefined ? [] : [`- Recovery, from the kill until everything was over, in real time with leases not waited for: median ${number(recovery.medianMs)} ms, 99 % within ${number(recovery.p99Ms)} ms, longest ${number(recovery.maxMs)} ms (${number(recovery.n)} recoveries, on a machine that did other work too).`]),
     ...Object.entries(section.control).map(([name, found]) => `- Taken away: ${name}: ${found}.`),
-    ...section.found.map(line => `- ANOMALY: \`${line}\``),
+    ...section.found.map((line, index) => `- ANOMALY: \`${line}\`: ${section.explained?.[index] ?? 'not explained'}`),
     '',
   ]
 }

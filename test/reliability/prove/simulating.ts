@@ -2,6 +2,7 @@
  * Works off a part in simulated processes: schedules on the memory store, and knock-outs.
  */
 import { KNOCK_OUTS, withMechanism, withoutMechanism } from '../knock-outs.ts'
+import { pgliteTier } from '../pglite-tier.ts'
 import { memoryTier } from '../play.ts'
 import { runSimulation, type SimulationFigures } from '../simulation.ts'
 import { NOTHING, type Figures } from './figures.ts'
@@ -35,10 +36,20 @@ async function knockedOut({ seed }: Part): Promise<Figures> {
   return { ...NOTHING, count, anomalies: found.length, found, control, seconds: Math.round((performance.now() - startedMs) / 1_000) }
 }
 
+async function onPglite(count: number, seed: number): Promise<Figures> {
+  const tier = await pgliteTier()
+  try {
+    return simulated(await runSimulation(tier, { count, seed }))
+  } finally {
+    await tier.close()
+  }
+}
+
 await work(async part => {
   const { section, seed, count } = part
   switch (section) {
     case 'simulation': return simulated(await runSimulation(memoryTier, { count, seed }))
+    case 'pglite': return onPglite(count, seed)
     case 'knock-outs': return knockedOut(part)
     default: throw new RangeError(`${section} is not simulated`)
   }
