@@ -10,6 +10,7 @@ import createSql from 'postgres'
 import type { Env } from '../../core/index.ts'
 import type { Host } from './options.ts'
 import { ARRAY_TYPES, ArrayParameter, learnArrays, type ArrayType, type DriverTypes } from './arrays.ts'
+import { isLostConnection } from '../failure.ts'
 import type { Answer, RawResult } from '../driver-tx.ts'
 
 /** Distinct statements kept prepared per connection; a program that builds SQL texts must not grow the server's memory. */
@@ -97,12 +98,12 @@ export class Client {
 
   /** Statements are sent in the order of the calls, without waiting for each other. */
   async query(text: string, params: readonly unknown[] = []): Promise<Answer<unknown>> {
-    return lastResult(await this.#send(text, params))
+    return lastResult(await this.#heard(this.#send(text, params)))
   }
 
   /** The same, with values as the server sent them. */
   async raw(text: string, params: readonly unknown[] = []): Promise<readonly RawResult[]> {
-    const answer = await this.#send(text, params).raw() as unknown as DriverResult | readonly DriverResult[]
+    const answer = await this.#heard(this.#send(text, params).raw()) as unknown as DriverResult | readonly DriverResult[]
     return (isOne(answer) ? [answer] : answer).map(rawResult)
   }
 
@@ -126,6 +127,19 @@ export class Client {
     const query = this.#sql.unsafe(text, values as never[], { prepare: values.length > 0 && this.#mayPrepare(text) })
     // The driver would keep the text of every statement that failed, for ever (query.js, originStackCache).
     return Object.defineProperty(query, 'origin', { value: '' })
+  }
+
+  /**
+   * A statement learns of a broken connection before the driver closes it, and what is sent in between is answered by nobody, ever: so it is
+   * left at the first such word.
+   */
+  async #heard<T>(answer: PromiseLike<T>): Promise<T> {
+    try {
+      return await answer
+    } catch (error) {
+      if (isLostConnection(error)) this.destroy()
+      throw error
+    }
   }
 
   #mayPrepare(text: string): boolean {
