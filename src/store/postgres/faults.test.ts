@@ -39,7 +39,7 @@ afterEach(async () => {
 function open(options: PostgresOptions = {}): Promise<Database<SqlTx>> {
   const through = new URL(url)
   through.host = `${proxy.host}:${String(proxy.port)}`
-  return postgres(through.href, { connections: 2, connectTimeout: '500ms', ...options }).open({ env, events: new EventBus(env), service: 'test' })
+  return postgres(through.href, { connections: 2, connectTimeout: '1s', ...options }).open({ env, events: new EventBus(env), service: 'test' })
 }
 
 const write = (what: string, over: Database<SqlTx> = database): Promise<unknown> => over.transaction('write', tx => tx.query('INSERT INTO effect (text) VALUES ($1)', [what]))
@@ -135,7 +135,7 @@ describe.each(['after', 'before'] as const)('durable features whose commits are 
       answers.push(await insist(() => incoming.claim({ source: 'chat', id, lane: id, payload: null })))
       await insist(() => database.transaction('enqueue', tx => out.enqueue(tx, { lane: id, topic: 'mail', onceKey: id, payload: null })))
     }
-    for (let turn = 0; turn < 60 && (await written()).length < ROUNDS; turn++) {
+    for (let turn = 0; turn < 200 && (await written()).length < ROUNDS; turn++) {
       await env.sleep(100)
       await order.sweep(50)
     }
