@@ -37,6 +37,10 @@ export interface ExploreOptions {
   readonly jumpShare?: number | undefined
   /** Single faults at most; where there are more, every name keeps its first occurrences and the rest is drawn by the seed. Default all. */
   readonly singlesMax?: number
+  /** At least so many faults in each schedule of the swarm. Default 2. */
+  readonly faultsMin?: number | undefined
+  /** Runs that may be spent on making a failing schedule smaller. Default 300. */
+  readonly shrinkRunsMax?: number
   /** The part of the exhaustive singles that this exploration takes, as one of several that share the work. Default all. */
   readonly share?: { readonly index: number; readonly of: number }
 }
@@ -68,7 +72,7 @@ export async function explore(options: ExploreOptions): Promise<Exploration> {
   const tryOne = async (schedule: Schedule): Promise<Violation | undefined> => {
     schedules += 1
     const first = await run(schedule, { record: false })
-    if (first.violations.length > 0) return shrink(schedule, first, run)
+    if (first.violations.length > 0) return shrink(schedule, first, run, options.shrinkRunsMax ?? SHRINK_RUNS_MAX)
     if (schedules % REPLAY_EVERY !== 0) return undefined
     const second = await run(schedule, { record: false })
     if (second.hash !== first.hash || second.points !== first.points) return { schedule, found: schedule, violations: ['the same schedule did not come to the same run'], trace: [...first.trace, ...second.trace] }
@@ -87,7 +91,7 @@ export async function explore(options: ExploreOptions): Promise<Exploration> {
   }
   // Shares explore seeds of their own.
   for (let next = seed + 1 + share.index; schedules < count; next += share.of) {
-    const swarm = swarmSchedule(next, { points: base.points, kinds, clocks, jumpShare: options.jumpShare })
+    const swarm = swarmSchedule(next, { points: base.points, kinds, clocks, jumpShare: options.jumpShare, faultsMin: options.faultsMin })
     const within = points === undefined ? swarm : { ...swarm, faults: swarm.faults.map(fault => ({ ...fault, at: open[Number(fault.at) % open.length] ?? fault.at })) }
     const violation = await tryOne(within)
     if (violation !== undefined) return { schedules, replayed, violation }
@@ -114,10 +118,10 @@ function chosen(singles: readonly Single[], passed: readonly string[], max: numb
 }
 
 /** The smallest schedule that still fails, by giving up one thing after another. */
-async function shrink(found: Schedule, first: Explored, run: ExploreOptions['run']): Promise<Violation> {
+async function shrink(found: Schedule, first: Explored, run: ExploreOptions['run'], runsMax: number): Promise<Violation> {
   let schedule = found
   let last = first
-  let left = SHRINK_RUNS_MAX
+  let left = runsMax
   for (let smaller = true; smaller && left > 0;) {
     smaller = false
     for (const candidate of smallerSchedules(schedule)) {

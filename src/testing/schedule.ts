@@ -64,21 +64,23 @@ export interface SwarmOptions {
   readonly clocks?: readonly string[]
   /** Of the schedules that have a jump, 0 to 1. Default 0.2. */
   readonly jumpShare?: number | undefined
+  /** At least so many faults. Default 2; up to two more. */
+  readonly faultsMin?: number | undefined
   /** Default: two, and in four of ten schedules one. */
   readonly processes?: number
 }
 
 const DATABASE_BACK_MAX_MS = 60_000
 
-/** The schedule of a seed: two to four faults of a random subset of the kinds, sometimes clocks that jump. */
-export function swarmSchedule(seed: number, { points, kinds, clocks = [], jumpShare = 0.2, processes }: SwarmOptions): Schedule {
+/** The schedule of a seed: some faults of a random subset of the kinds, sometimes clocks that jump. */
+export function swarmSchedule(seed: number, { points, kinds, clocks = [], jumpShare = 0.2, faultsMin = 2, processes }: SwarmOptions): Schedule {
   const random = seededRandom(seed ^ 0x5eed)
   const enabled = kinds.filter(() => random() < 0.5)
   const from = enabled.length === 0 ? kinds : enabled
   // Points go on beyond those of a run without faults: recovery has its own.
   const reach = points + 20
   const faults: Fault[] = []
-  for (let left = 2 + Math.floor(random() ** 2 * 3); left > 0; left--) faults.push({ at: Math.floor(random() * reach), kind: from[Math.floor(random() * from.length)] ?? 'die' })
+  for (let left = faultsMin + Math.floor(random() ** 2 * 3); left > 0; left--) faults.push({ at: Math.floor(random() * reach), kind: from[Math.floor(random() * from.length)] ?? 'die' })
   const jumps: Jump[] = []
   if (clocks.length > 0 && random() < jumpShare) {
     // From a second to a day, forth or back.

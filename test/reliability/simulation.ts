@@ -81,6 +81,10 @@ export interface SimulationOptions {
   readonly seed?: number
   /** One of several runs that share the work. Default the only one. */
   readonly share?: { readonly index: number; readonly of: number }
+  /** Of a scenario's schedules those with a single fault, 0 to 1. Default 0.6. */
+  readonly singles?: number
+  /** At least so many faults in each of the others. Default 2. */
+  readonly faultsMin?: number | undefined
   /** Only scenarios whose names match. */
   readonly only?: RegExp | undefined
   readonly onProgress?: (schedules: number) => void
@@ -107,7 +111,7 @@ export interface SimulationFigures {
 }
 
 /** Every scenario's share of the schedules: single faults first, then the swarm. A scenario stops at its first violation. */
-export async function runSimulation<Tx>(tier: Tier<Tx>, { count, seed = 1, share = { index: 0, of: 1 }, only, onProgress }: SimulationOptions): Promise<SimulationFigures> {
+export async function runSimulation<Tx>(tier: Tier<Tx>, { count, seed = 1, share = { index: 0, of: 1 }, singles = 0.6, faultsMin, only, onProgress }: SimulationOptions): Promise<SimulationFigures> {
   const scenarios = SCENARIOS.filter(scenario => only?.test(scenario.name) !== false)
   const total = scenarios.reduce((sum, { weight }) => sum + weight, 0)
   const began = process.hrtime.bigint()
@@ -119,7 +123,7 @@ export async function runSimulation<Tx>(tier: Tier<Tx>, { count, seed = 1, share
       // A database's clock that jumps ends leases whose holders are at work; only keys can help where both then call.
       count: wanted, seed, share, clocks: scenario.outside?.honoursKeys === false ? PROCESS_CLOCKS : CLOCKS, points: scenario.points,
       ...(scenario.kinds === undefined ? {} : { kinds: scenario.kinds }),
-      singlesMax: Math.ceil(wanted * share.of * 0.6),
+      singlesMax: Math.ceil(wanted * share.of * singles), faultsMin,
       run: async (schedule, given) => tally.add(await play(tier, scenario, schedule, given)),
     })
     tally.scenarios.push({ name: scenario.name, schedules, operations: tally.sums.operations - before.operations })
