@@ -13,7 +13,7 @@ import { EventBus, realEnv } from '../core/index.ts'
 import { combine } from '../http/index.ts'
 import { serve, type Served } from '../http/node.ts'
 import { operate, writeRuntimeFile } from '../operate/index.ts'
-import { embedded } from '../store/embedded/index.ts'
+import { embedded, restoreSnapshot } from '../store/embedded/index.ts'
 import type { SqlTx } from '../store/index.ts'
 import { memory } from '../store/memory/index.ts'
 import { run } from './run.ts'
@@ -119,6 +119,20 @@ describe('a snapshot', () => {
     expect(first).toEqual(same)
     await take()
     expect((await take()).message).toMatch(/1 older one was removed$/)
+  })
+
+  it('that is being taken when the service stops is whole or is none, and the database is sound', async () => {
+    const dir = fresh()
+    const { hold, end } = await start(dir)
+    await sell(hold, 'before')
+    const taking = hold.command('store.snapshot', { target: 'store', actor: { id: 'alice', via: 'code' }, reason: 'test' }).then(() => 'taken', () => 'refused')
+    await end()
+    await taking
+    expect(await salesOf(dir)).toEqual(['before'])
+    const [file] = readdirSync(join(dir, 'snapshots'))
+    const other = fresh()
+    if (file !== undefined) await restoreSnapshot(join(dir, 'snapshots', file), other, { env })
+    expect(file === undefined ? ['before'] : await salesOf(other)).toEqual(['before'])
   })
 
   it('is refused by a service whose store is no directory of its own', async () => {

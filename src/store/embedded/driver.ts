@@ -22,6 +22,8 @@ export interface EmbeddedDriverOptions {
   readonly env: Env
   readonly transactionTimeoutMs: number
   readonly acquireTimeoutMs: number
+  /** Before the database is closed, when no transaction begins any more: ends what still reads its files. */
+  readonly beforeClose?: () => Promise<void>
   /** After the database is closed: gives the directory free. */
   readonly onClosed: () => Promise<void>
 }
@@ -103,6 +105,7 @@ export class EmbeddedDriver implements Driver<DriverTx> {
     const broken = this.#unusable !== undefined
     this.disable(new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'the store is closed', context: { local: true } }))
     this.#turns.refuseAll('the store is closed')
+    await this.#options.beforeClose?.()
     // Not in order any more: what PostgreSQL writes when it is closed must not come on top. Its next start replays the log.
     if (broken) {
       await pglite.fs?.closeFs().catch(() => undefined)

@@ -101,18 +101,10 @@ function embeddedStore(dir: string, options: Omit<EmbeddedOptions<never>, 'tx'>)
       try {
         const ended = (error: DatabaseEnded): void => { driver?.disable(endedFor(path, error)) }
         const { pglite, files } = await openDirectory(path, given.flush, openOptions, ended)
-        const opened = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, onClosed: () => lock.release() })
+        const opened: EmbeddedDriver = new EmbeddedDriver({ pglite, files, durability, env, transactionTimeoutMs, acquireTimeoutMs, beforeClose: () => taken.stop(), onClosed: () => lock.release() })
         driver = opened
-        const taken = new Snapshots({ dir: path, ...snapshots, env, events, pglite, inOwnTurn: (name, work) => opened.inOwnTurn(name, work) })
-        const database = openDatabase(opened, { env, events })
-        const close = database.close.bind(database)
-        return Object.assign(database, {
-          snapshot: () => taken.take(),
-          close: async () => {
-            await taken.stop()
-            await close()
-          },
-        })
+        const taken: Snapshots = new Snapshots({ dir: path, ...snapshots, env, events, pglite, inOwnTurn: (name, work) => opened.inOwnTurn(name, work) })
+        return Object.assign(openDatabase(opened, { env, events }), { snapshot: () => taken.take() })
       } catch (error) {
         await lock.release().catch(() => undefined)
         throw placeFailure(path, error)
