@@ -2,6 +2,7 @@
  * @module holdfast/core
  * The words that every other room uses: durations, errors, events, the Env, context. Depends on Node alone.
  */
+export * from './abort-watch.ts'
 export * from './bytes.ts'
 export * from './context.ts'
 export * from './duration.ts'

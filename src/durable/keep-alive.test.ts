@@ -30,6 +30,16 @@ describe('the signal of work under a lease', () => {
     expect(keepAlive().until(AbortSignal.abort('late')).reason).toBe('late')
   })
 
+  it('adds one listener to a signal that many works share, so that Node warns of no leak', () => {
+    const outer = new AbortController()
+    const leases = Array.from({ length: 20 }, () => keepAlive())
+    const signals = leases.map(lease => lease.until(outer.signal))
+    expect(getEventListeners(outer.signal, 'abort')).toHaveLength(1)
+    outer.abort()
+    expect(signals.every(signal => signal.aborted)).toBe(true)
+    for (const lease of leases) lease.stop()
+  })
+
   it('leaves nothing on a long-lived signal, whoever goes on listening to it', () => {
     const outer = new AbortController()
     for (let i = 0; i < 100; i++) {

@@ -5,7 +5,7 @@
  * the event loop was stalled: a heartbeat that comes later than the end of the lease is a loss and never a renewal.
  * Not here: fences. They refuse in SQL what a holder writes that did not notice its own end.
  */
-import { HoldfastError, type Env, type Timer } from '../core/index.ts'
+import { HoldfastError, unwatchAbort, watchAbort, type Env, type Timer } from '../core/index.ts'
 
 export interface KeepAliveOptions {
   readonly env: Env
@@ -62,12 +62,13 @@ export class KeepAlive {
     const work = new AbortController()
     const lost = this.#lost.signal
     lost.addEventListener('abort', () => { work.abort(lost.reason) }, { once: true })
-    const abort = (): void => { work.abort(outer.reason) }
     if (lost.aborted) work.abort(lost.reason)
-    else if (outer.aborted) abort()
+    else if (outer.aborted) work.abort(outer.reason)
     else {
-      outer.addEventListener('abort', abort, { once: true })
-      this.#letGo.push(() => { outer.removeEventListener('abort', abort) })
+      // Shared by all who watch it: hundreds of works under one shutdown signal are one listener.
+      const watcher = { aborted: (): void => { work.abort(outer.reason) } }
+      watchAbort(outer, watcher)
+      this.#letGo.push(() => { unwatchAbort(outer, watcher) })
     }
     return work.signal
   }

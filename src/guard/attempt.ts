@@ -5,8 +5,7 @@
  * `signal` (made only when somebody reads it, and never shared with another attempt) and reported to the owner when it
  * comes back at last, so that its slot is not given away before. Nothing here rejects: late results are swallowed.
  */
-import { HoldfastError } from '../core/index.ts'
-import type { AbortWatcher } from './abort-watch.ts'
+import { type AbortWatcher, HoldfastError } from '../core/index.ts'
 import { TimerEntry, type TimerQueue } from './timer-queue.ts'
 
 /** What guarded work is given. */

@@ -7,8 +7,7 @@
  * fails or hangs, the caller gets the original failure, unchanged, and `call.fallback-failed` tells the rest.
  * Not here: where in the pipeline it stands (outermost, outside the deadline), keeping answers across restarts.
  */
-import { durationMs, HoldfastError, humanDuration, isHoldfastError, messageOf, type Duration, type ErrorCode, type RefusalReason } from '../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
+import { type AbortWatcher, type Duration, durationMs, type ErrorCode, HoldfastError, humanDuration, isHoldfastError, messageOf, type RefusalReason, unwatchAbort, watchAbort } from '../core/index.ts'
 import { RunningAttempt, type AttemptHost } from './attempt.ts'
 import { isTransient, judge } from './classify.ts'
 import { around, type Explanation } from './explain.ts'

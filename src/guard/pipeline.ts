@@ -7,9 +7,8 @@
  * goes on in `#attempts`.
  * Not here: what is declared (./options.ts), who may look and force (./dependency.ts), fallbacks (around it).
  */
-import { currentContext, HoldfastError, type Context, type Outcome } from '../core/index.ts'
+import { type AbortWatcher, type Context, currentContext, HoldfastError, type Outcome, unwatchAbort, watchAbort } from '../core/index.ts'
 import { AbandonedWork } from './abandoned.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
 import { RunningAttempt, type Attempt } from './attempt.ts'
 import { Breaker, REFUSED, type Gate } from './breaker/breaker.ts'
 import { BreakerPartitions } from './breaker/partitions.ts'

@@ -5,8 +5,7 @@
  * end and deadline it obeys. `dependency()` does not nest policies: it fuses their parts into one function.
  * A scope makes its `signal` only when the work reads it; policies watch one another without.
  */
-import { durationMs, EventBus, HoldfastError, realEnv, type Duration, type Effect, type Env, type Kit } from '../core/index.ts'
-import { unwatchAbort, watchAbort, type AbortWatcher } from './abort-watch.ts'
+import { type AbortWatcher, type Duration, durationMs, type Effect, type Env, EventBus, HoldfastError, type Kit, realEnv, unwatchAbort, watchAbort } from '../core/index.ts'
 import { RunningAttempt, type Attempt, type AttemptHost } from './attempt.ts'
 import type { Priority } from './concurrency/slots.ts'
 import type { Explanation } from './explain.ts'

@@ -7,8 +7,7 @@
  * the exact wait. Allowing a call costs a comparison: no clock, no timer, nothing allocated.
  * Not here: limits on who calls us (`holdfast/limits`), rates shared by several instances.
  */
-import { checkName, durationMs, HoldfastError, humanDuration, type Duration, type Env, type Timer } from '../core/index.ts'
-import type { AbortWatcher } from './abort-watch.ts'
+import { type AbortWatcher, checkName, type Duration, durationMs, type Env, HoldfastError, humanDuration, type Timer } from '../core/index.ts'
 import { paced, type Explanation } from './explain.ts'
 import { refused, wholeNumber } from './numbers.ts'
 import { cancelledError, defaultKit, errorContext, policyRun, type GuardKit, type Policy, type RunOptions, type Scope, type Work } from './policy.ts'

@@ -6,8 +6,7 @@
  * or when somebody more important needs it. Whoever could never be served in time is not let in.
  * Reads no clock: the times are its callers'.
  */
-import type { Env } from '../../core/index.ts'
-import type { AbortWatcher } from '../abort-watch.ts'
+import type { AbortWatcher, Env } from '../../core/index.ts'
 import { TimerEntry, timerQueue, type TimerQueue } from '../timer-queue.ts'
 import { Gradient, type AdaptiveRules } from './adaptive.ts'
 import { eventLoopLag, type EventLoopLag } from './event-loop-lag.ts'

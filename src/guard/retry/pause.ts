@@ -1,8 +1,7 @@
 /**
  * A wait that is never shorter than asked for, and over at once when its caller gives up.
  */
-import type { Env } from '../../core/index.ts'
-import type { AbortWatcher } from '../abort-watch.ts'
+import type { AbortWatcher, Env } from '../../core/index.ts'
 
 export class Pause implements AbortWatcher {
   #finish: (() => void) | undefined
