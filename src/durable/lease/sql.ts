@@ -25,12 +25,15 @@ async function takeOver(tx: SqlTx, name: string, owner: string, ttlMs: number): 
   return row === undefined ? undefined : { fence: Number(row.fence), takenOver: row.taken_over }
 }
 
-/** Primary key. Of two first callers the second waits for the first to commit and inserts nothing. */
+/**
+ * Both unique keys: of two first callers the second waits for the first to commit and inserts nothing. With the primary key named alone, the
+ * other key refused some of them (23505).
+ */
 async function create(tx: SqlTx, name: string, owner: string, ttlMs: number): Promise<Granted | undefined> {
   const rows = await tx.query<{ fence: string }>(`
     INSERT INTO holdfast.lease (name, owner, fence, expires_at)
     VALUES ($1, $2, 1, clock_timestamp() + $3::float8 * interval '1 millisecond')
-    ON CONFLICT (name) DO NOTHING
+    ON CONFLICT DO NOTHING
     RETURNING fence`, [name, owner, ttlMs])
   const row = rows[0]
   return row === undefined ? undefined : { fence: Number(row.fence), takenOver: false }

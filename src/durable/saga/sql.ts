@@ -51,12 +51,12 @@ function runOf({ fence, wait_ms, age_ms, since_ms, deadline_in_ms, ask_step, ask
   }
 }
 
-/** Primary key. Of two callers the second waits for the first to commit and inserts nothing. */
+/** Both unique keys, see the lease: of two callers the second waits for the first to commit and inserts nothing. */
 async function begin(tx: SqlTx, run: Parameters<SagaPort<SqlTx>['begin']>[1]): Promise<RunRow | undefined> {
   const rows = await tx.query<Row>(`
     INSERT INTO holdfast.saga_run (saga, id, version, input, fingerprint, owner, fence, lease_until, deadline_at, begun_by)
     VALUES ($1, $2, $3, $4, $5, $6::text, 1, clock_timestamp() + $7::float8 * interval '1 millisecond', clock_timestamp() + $8::float8 * interval '1 millisecond', split_part($6::text, ':', 1))
-    ON CONFLICT (saga, id) DO NOTHING RETURNING ${COLUMNS}`, [run.saga, run.id, run.version, run.input, run.fingerprint, run.owner, run.leaseMs, run.deadlineMs ?? null])
+    ON CONFLICT DO NOTHING RETURNING ${COLUMNS}`, [run.saga, run.id, run.version, run.input, run.fingerprint, run.owner, run.leaseMs, run.deadlineMs ?? null])
   return rows[0] === undefined ? undefined : runOf(rows[0])
 }
 
