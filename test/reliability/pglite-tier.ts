@@ -29,7 +29,7 @@ export interface PgliteTier extends Tier<SqlTx> {
 
 const DURABILITY = { processCrash: false, powerLoss: false, severalInstances: false }
 /** Deleted rows are cleared away after so many worlds: PGlite does not do it by itself. */
-const VACUUM_EVERY = 100
+const VACUUM_EVERY = 25
 
 export async function pgliteTier(): Promise<PgliteTier> {
   const { pglite } = await openPglite({ template: await readTemplate() })
