@@ -75,7 +75,7 @@ describe.skipIf(pgbouncerPath === undefined)('through a transaction pooler', () 
 
     it('never took more connections of the server than the pooler has', async () => {
       const direct = await open({ connections: 1 }, directUrl)
-      const [row] = await direct.transaction('count', tx => tx.query<{ n: number }>(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`))
+      const [row] = await direct.transaction('count', tx => tx.query<{ n: number }>(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`))
       expect(row?.n).toBeLessThanOrEqual(SERVER_CONNECTIONS)
     })
   })
