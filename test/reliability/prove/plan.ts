@@ -1,6 +1,7 @@
 /**
  * How much each section of the long run is, and in which parts it is worked off.
  */
+import { KNOCK_OUTS } from '../knock-outs.ts'
 import type { SectionName } from './figures.ts'
 
 export interface SectionPlan {
@@ -27,7 +28,7 @@ export const PLANS: readonly SectionPlan[] = [
   { name: 'postgres', simulated: false, what: 'real processes killed by SIGKILL on a PostgreSQL server', unit: 'kills', count: 2_000, part: 100, atOnce: 2 },
   { name: 'embedded', simulated: false, what: 'real processes killed by SIGKILL on the embedded store in a directory', unit: 'kills', count: 300, part: 100, atOnce: 2 },
   { name: 'instances', simulated: false, what: 'four instances on one PostgreSQL server with kills, pauses, cut connections and crashes of the server', unit: 'confirmed steps', count: 500_000, part: 500_000, atOnce: 1 },
-  { name: 'knock-outs', simulated: true, what: 'one protection at a time taken away, in simulation', unit: 'protections', count: 27, part: 27, atOnce: 1 },
+  { name: 'knock-outs', simulated: true, what: 'one protection at a time taken away, in simulation', unit: 'protections', count: KNOCK_OUTS.length, part: KNOCK_OUTS.length, atOnce: 1 },
 ]
 
 /** `--quick`: a look at whether everything runs, not a proof. */
