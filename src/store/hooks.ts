@@ -68,7 +68,7 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
         const committing = beforeCommit(name)
         if (committing !== undefined) await committing
         return result
-      }, transactionOptions)
+      }, beforeCommit === undefined ? transactionOptions : { ...transactionOptions, lone: false })
       const telling = after === undefined ? undefined : run(() => after(name, value), name, 'HF_STORE_UNKNOWN_COMMIT')
       if (telling !== undefined) await telling
       availability.answered()

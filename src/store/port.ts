@@ -60,6 +60,11 @@ export interface TransactionOptions {
    * Default 1 s embedded (one connection: everybody waits), 10 s postgres; memory has no bound.
    */
   readonly timeout?: Duration
+  /**
+   * `work` is one statement through `last(tx)` (./last.ts) that waits for no lock of long-lived transactions: it may then share
+   * a commit with others. With it, `timeout` is the store's. Default false.
+   */
+  readonly lone?: boolean
 }
 
 /** One open database. */

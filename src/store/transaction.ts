@@ -34,6 +34,8 @@ export interface Driver<Tx> {
   readonly durability: Durability
   /** Waits for its turn or a connection, bounded. @throws HF_STORE_UNAVAILABLE, HF_CANCELLED */
   begin(name: string, options: BeginOptions): Promise<Session<Tx>>
+  /** For a transaction of one statement, its last; undefined where the dialect gains nothing by knowing. */
+  readonly lone?: (name: string, signal: AbortSignal | undefined) => Session<Tx>
   /** @throws HF_STORE_UNAVAILABLE */
   ping(signal: AbortSignal | undefined): Promise<void>
   /** Cuts what is still open. Never rejects. */
@@ -84,7 +86,7 @@ class DriverDatabase<Tx> implements Database<Tx> {
       const token = {}
       this.#open.add(token)
       try {
-        const value = await this.#attempt(name, work, { signal: options.signal, timeoutMs }, token)
+        const value = await this.#attempt(name, work, { signal: options.signal, timeoutMs }, options.lone === true, token)
         this.#availability.answered()
         return value
       } catch (error) {
@@ -118,9 +120,9 @@ class DriverDatabase<Tx> implements Database<Tx> {
     return this.#closing
   }
 
-  async #attempt<T>(name: string, work: (tx: Tx) => Promise<T>, options: BeginOptions, token: object): Promise<T> {
+  async #attempt<T>(name: string, work: (tx: Tx) => Promise<T>, options: BeginOptions, lone: boolean, token: object): Promise<T> {
     refuseAborted(name, options.signal)
-    const session = await this.#driver.begin(name, options)
+    const session = (lone ? this.#driver.lone?.(name, options.signal) : undefined) ?? await this.#driver.begin(name, options)
     let value: T
     try {
       const working = withContext({ transaction: name, transactionOwner: token }, () => work(session.tx))

@@ -51,7 +51,8 @@ function withUserTx<UserTx extends object>(database: Database<SqlTx>, adapter: T
       } catch (error) {
         throw troubleBehind(error) ?? error
       }
-    }, options),
+      // Their client may say more than one statement.
+    }, { ...options, lone: false }),
   }
 }
 

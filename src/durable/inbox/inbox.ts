@@ -6,7 +6,7 @@
  * its lane goes on. A handler may run twice (its process died): what must not happen twice goes through `once`.
  */
 import { checkName, decodeJson, durationMs, HoldfastError, messageOf, sizeBytes, withContext, type Duration, type Json, type Size } from '../../core/index.ts'
-import { bodyFor } from '../../store/index.ts'
+import { bodyFor, last } from '../../store/index.ts'
 import { retryAfterOf, sqlState } from '../failure.ts'
 import { encodeWithin } from '../encode-within.ts'
 import { checkKey } from '../fingerprint.ts'
@@ -127,7 +127,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
       priority: message.priority ?? PRIORITY_DEFAULT, payload: encodeWithin(message.payload, `inbox ${source}: payload`, payloadBytesMax),
     }
     const isNew = tx === undefined
-      ? await rerunUnknownCommit(() => kit.database().transaction('inbox.claim', inner => port().claim(inner, row)))
+      ? await rerunUnknownCommit(() => kit.database().transaction('inbox.claim', inner => port().claim(last(inner), row), { lone: true }))
       : await port().claim(tx, row)
     if (!isNew) {
       kit.events.emit('inbox.duplicate', { source, id })
@@ -185,7 +185,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
       // Stalled while it was taken: another has it, or will.
       if (!keepAlive.held) return
       await withContext({ component: `inbox ${source}`, correlationId: `${source}:${id}` }, () => handler(message, context))
-      if (await kit.database().transaction('inbox.done', tx => port().done(tx, source, id, fence, keepForMs))) {
+      if (await kit.database().transaction('inbox.done', tx => port().done(last(tx), source, id, fence, keepForMs), { lone: true })) {
         kit.events.emit('inbox.done', { source, id, durationMs: kit.env.monotonic() - beganAtMs })
       }
     } catch (error) {

@@ -241,7 +241,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
     }
     await this.#recording.persist('saga.track', async tx => {
       if (!await this.#recording.port.track(last(tx), this.#recording.key, this.#recording.fence, track)) throw this.#recording.refused()
-    })
+    }, true)
     if (!this.#tracks.some(made => made.kind === kind && made.resource === resource)) this.#tracks = [...this.#tracks, { ...track, state: 'made' }]
   }
 
@@ -275,7 +275,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
 
   async #begin(seq: number, name: string, step: AnyStep<Tx>): Promise<void> {
     try {
-      await this.#recording.persist('saga.intent', tx => this.#recording.begin(last(tx), [{ seq, name, state: 'intent', output: null, effect: effectOf(step) }], beginsOf(name, step)))
+      await this.#recording.persist('saga.intent', tx => this.#recording.begin(last(tx), [{ seq, name, state: 'intent', output: null, effect: effectOf(step) }], beginsOf(name, step)), true)
       this.#recording.unrecorded = []
       this.#hasBegun(name, step)
     } catch (error) {

@@ -36,11 +36,11 @@ export class Recording<Tx> {
     this.keepAlive = keepAlive
   }
 
-  /** For what may be recorded twice: what has happened is worth asking again a store that is briefly away. */
-  async persist(transaction: string, work: (tx: Tx, attempt: number) => Promise<void>): Promise<void> {
+  /** For what may be recorded twice: what has happened is worth asking again a store that is briefly away. `lone`: its first attempt is one last statement. */
+  async persist(transaction: string, work: (tx: Tx, attempt: number) => Promise<void>, lone = false): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.kit.database().transaction(transaction, tx => work(tx, attempt))
+        return await this.kit.database().transaction(transaction, tx => work(tx, attempt), { lone: lone && attempt === 1 })
       } catch (error) {
         const again = isHoldfastError(error) && (error.code === 'HF_STORE_UNAVAILABLE' || error.code === 'HF_STORE_UNKNOWN_COMMIT')
         if (!again || attempt >= RECORD_ATTEMPTS || !this.keepAlive.held) throw error
@@ -81,7 +81,7 @@ export class Recording<Tx> {
         throw closed.state === 'done' ? new NotBegun('it is not done any more') : this.refused()
       }
       if (note !== undefined) await this.note(tx, note)
-    })
+    }, before === undefined && note === undefined)
     this.unrecorded = []
   }
 

@@ -55,7 +55,7 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
     const askedAtMs = kit.env.monotonic()
     let taken: Taken
     try {
-      const run = await rerunUnknownCommit(() => kit.database().transaction('saga.start', tx => port().begin(last(tx), { ...key, version, input, fingerprint, owner, leaseMs, deadlineMs })))
+      const run = await rerunUnknownCommit(() => kit.database().transaction('saga.start', tx => port().begin(last(tx), { ...key, version, input, fingerprint, owner, leaseMs, deadlineMs }), { lone: true }))
       taken = run === undefined
         ? await rerunUnknownCommit(() => kit.database().transaction('saga.resume', tx => take(tx, key, owner)))
         : { mine: true, fence: run.fence, run, steps: [], tracks: [], fresh: true }

@@ -88,7 +88,7 @@ export class Undoing<Tx> {
       })
     } else {
       if (undo !== undefined) await this.#calls.run(`undo of ${name}`, timeoutMs, signal => undo({ key: this.#key(name), signal }))
-      await this.#recording.persist('saga.undone', tx => this.#recording.journal(last(tx), entry(undo === undefined ? 'kept' : 'undone')))
+      await this.#recording.persist('saga.undone', tx => this.#recording.journal(last(tx), entry(undo === undefined ? 'kept' : 'undone')), true)
     }
     this.#tell(name, 'done', undo === undefined && undoIn === undefined ? 'it has no undo and is kept' : undefined)
   }

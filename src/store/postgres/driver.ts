@@ -13,6 +13,7 @@ import type { Durability } from '../port.ts'
 import { Turns } from '../queue.ts'
 import type { BeginOptions, Driver, Session } from '../transaction.ts'
 import { Client } from './client.ts'
+import { GroupCommit, LoneSession, type GroupConnection } from './group-commit.ts'
 import { severalHosts, type Host, type ResolvedPostgres } from './options.ts'
 import { PostgresSession } from './session.ts'
 
@@ -41,6 +42,7 @@ export class PostgresDriver implements Driver<DriverTx> {
   readonly #idle: Client[] = []
   readonly #clients = new Set<Client>()
   readonly #hosts: readonly Host[]
+  readonly #groups: GroupCommit
   /** The host that answered last, by number; the next connection goes there first. */
   #host = 0
   #closed = false
@@ -53,6 +55,7 @@ export class PostgresDriver implements Driver<DriverTx> {
     this.#env = env
     this.#service = service
     this.#turns = new Turns(env, { slots: options.connections, waitersMax: WAITERS_MAX, waitMs: options.acquireTimeoutMs, what: `one of ${String(options.connections)} connections` })
+    this.#groups = new GroupCommit({ env, waitMs: options.acquireTimeoutMs, timeoutMs: options.transactionTimeoutMs, begin: () => this.#beginGroup() })
   }
 
   /** Reaches the server, with patience for one that is just starting. @throws HF_STORE_UNAVAILABLE */
@@ -89,6 +92,10 @@ export class PostgresDriver implements Driver<DriverTx> {
     }
   }
 
+  lone(name: string, signal: AbortSignal | undefined): Session<DriverTx> {
+    return new LoneSession(this.#groups, name, signal)
+  }
+
   async ping(signal: AbortSignal | undefined): Promise<void> {
     await this.#turns.enter('ping', signal)
     let client: Client | undefined
@@ -112,6 +119,19 @@ export class PostgresDriver implements Driver<DriverTx> {
     const idle = this.#idle.splice(0)
     for (const client of this.#clients) if (!idle.includes(client)) client.destroy()
     await Promise.all(idle.map(client => client.end()))
+  }
+
+  async #beginGroup(): Promise<GroupConnection> {
+    await this.#turns.enter('of a group', undefined)
+    try {
+      const { client, begun } = await this.#begun(this.#options.transactionTimeoutMs)
+      // What it came to, the statements behind it tell.
+      begun.catch(() => undefined)
+      return { client, awaited: () => this.#turns.waiting > 0, giveBack: () => { this.#giveBack(client) } }
+    } catch (error) {
+      this.#turns.leave()
+      throw isLostConnection(error) ? this.#unreachable(error) : storeFailure('of a group', 'begin', error)
+    }
   }
 
   async #begun(timeoutMs: number): Promise<{ readonly client: Client; readonly begun: Promise<unknown> }> {

@@ -1,0 +1,157 @@
+/**
+ * Statements that share a COMMIT: each caller is told what became of its own, on a real server behind a network that fails.
+ */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { EventBus, HoldfastError, isHoldfastError, realEnv } from '../../core/index.ts'
+import { faultProxy, type FaultProxy } from '../../testing/index.ts'
+import { testPostgres } from '../../../test/postgres.ts'
+import { countRoundTrips } from '../../../test/round-trips.ts'
+import { withHooks } from '../hooks.ts'
+import { last } from '../last.ts'
+import type { Database, SqlTx } from '../port.ts'
+import { postgres, type PostgresOptions } from './index.ts'
+
+const env = realEnv()
+const opening = { env, events: new EventBus(env), service: 'test' }
+const INSERT = 'INSERT INTO effect (text) VALUES ($1)'
+
+let direct: Database<SqlTx>
+let url: URL
+let proxy: FaultProxy
+let database: Database<SqlTx>
+beforeAll(async () => {
+  url = new URL(await (await testPostgres()).url())
+  direct = await postgres(url.href, { connections: 2 }).open(opening)
+  await direct.transaction('table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL UNIQUE)'))
+})
+afterAll(() => direct.close())
+beforeEach(async () => {
+  await direct.transaction('empty', tx => tx.query('DELETE FROM effect'))
+  proxy = await faultProxy({ to: { host: url.hostname, port: Number(url.port) } })
+  database = await open({ connections: 1 })
+})
+afterEach(async () => {
+  await database.close()
+  await proxy.close()
+})
+
+function open(options: PostgresOptions): Promise<Database<SqlTx>> {
+  const through = new URL(url)
+  through.host = `${proxy.host}:${String(proxy.port)}`
+  return postgres(through.href, { connectTimeout: '500ms', ...options }).open(opening)
+}
+
+const codeOf = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'ok', (error: unknown) => (isHoldfastError(error) ? error.code : String(error)))
+const written = async (): Promise<readonly string[]> => (await direct.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY text'))).map(row => row.text)
+const lone = (text: string, over = database, signal?: AbortSignal): Promise<unknown> => over.transaction('lone', tx => last(tx).query(INSERT, [text]), { lone: true, signal })
+const names = (count: number): readonly string[] => Array.from({ length: count }, (_, n) => `t${String(n).padStart(2, '0')}`)
+
+describe('statements that come while others are under way', () => {
+  it('share a COMMIT, and all are kept; those of transactions of their own do not (the control)', async () => {
+    const wire = await countRoundTrips(url.href)
+    const counted = await postgres(wire.url, { connections: 1 }).open(opening)
+    await lone('warm', counted)
+    wire.taken()
+    await Promise.all(names(30).map(name => lone(name, counted)))
+    const commits = (): number => wire.taken().flat().filter(text => text === 'COMMIT').length
+    expect(commits()).toBeLessThanOrEqual(2)
+    await Promise.all(names(30).map(name => counted.transaction('own', tx => last(tx).query(INSERT, [`own ${name}`]))))
+    expect(commits()).toBe(30)
+    expect(await written()).toHaveLength(61)
+    await counted.close()
+    wire.close()
+  })
+
+  it('more than one group holds are all sent, and each is answered its own rows', async () => {
+    const rows = await Promise.all(names(200).map(name => database.transaction('lone', tx => last(tx).query<{ text: string }>(`${INSERT} RETURNING text`, [name]), { lone: true })))
+    expect(rows.map(([row]) => row?.text)).toEqual(names(200))
+    expect(await written()).toHaveLength(200)
+  })
+
+  it('one that the server refuses is told so alone; the others of its group are kept', async () => {
+    await lone('t05')
+    const outcomes = await Promise.all(names(12).map(name => codeOf(lone(name))))
+    expect(outcomes).toEqual(names(12).map(name => (name === 't05' ? 'HF_QUERY_FAILED' : 'ok')))
+    expect(await written()).toEqual(names(12))
+    await expect(lone('t05')).rejects.toMatchObject({ code: 'HF_QUERY_FAILED', context: { sqlstate: '23505', constraint: 'effect_text_key' } })
+  })
+
+  it('one that collides runs again, the others with it or after it', async () => {
+    let runs = 0
+    const colliding = database.transaction('collides', tx => {
+      runs++
+      return runs === 1 ? last(tx).query(`DO $do$ BEGIN RAISE EXCEPTION 'as the server would' USING ERRCODE = '40001'; END $do$`) : last(tx).query(INSERT, ['collided'])
+    }, { lone: true })
+    await Promise.all([colliding, ...names(5).map(name => lone(name))])
+    expect([runs, await written()]).toEqual([2, ['collided', ...names(5)]])
+  })
+
+  it.each(['after', 'before'] as const)('whose COMMIT has no answer, cut %s it arrived, are all unknown and none is repeated', async cut => {
+    await lone('warm')
+    const armed = proxy.resetAfterCommit({ cut })
+    expect(await Promise.all(names(6).map(name => codeOf(lone(name))))).toEqual(names(6).map(() => 'HF_STORE_UNKNOWN_COMMIT'))
+    expect([armed.cuts, await written()]).toEqual([1, cut === 'after' ? [...names(6), 'warm'] : ['warm']])
+    await lone('next')
+    expect(await written()).toContain('next')
+  })
+
+  it('that the server has forgotten, and the driver repeats too late, is never called certain', async () => {
+    await lone('warm')
+    await database.transaction('forget', tx => tx.query('DEALLOCATE ALL'))
+    expect(await codeOf(lone('repeated'))).toBe('HF_STORE_UNKNOWN_COMMIT')
+    await lone('next')
+    expect(await written()).toEqual(['next', 'repeated', 'warm'])
+  })
+})
+
+describe('a statement that waits to be sent', () => {
+  it('is told when the time for it is over, and others when the server has had its time', async () => {
+    await database.close()
+    database = await open({ connections: 3, transactionTimeout: '800ms', acquireTimeout: '200ms' })
+    await lone('warm')
+    proxy.set({ blackHole: true })
+    const sent = codeOf(lone('sent'))
+    await env.sleep(20)
+    const second = codeOf(lone('second'))
+    await env.sleep(20)
+    const begunMs = env.monotonic()
+    expect(await codeOf(lone('waits'))).toBe('HF_STORE_UNAVAILABLE')
+    expect(env.monotonic() - begunMs).toBeLessThan(700)
+    expect(await sent).toBe('HF_STORE_UNKNOWN_COMMIT')
+    expect(await second).not.toBe('ok')
+    await proxy.heal()
+  })
+
+  it('and is aborted meanwhile is not sent', async () => {
+    await lone('warm')
+    const controller = new AbortController()
+    const outcomes = Promise.all([lone('a'), lone('b'), codeOf(lone('aborted', database, controller.signal))])
+    controller.abort()
+    expect([(await outcomes)[2], await written()]).toEqual(['HF_CANCELLED', ['a', 'b', 'warm']])
+  })
+
+  it('is refused when the store closes', async () => {
+    await database.close()
+    expect(await codeOf(lone('late'))).toBe('HF_STORE_UNAVAILABLE')
+  })
+})
+
+describe('a transaction opened for one statement', () => {
+  it('takes no other, before or after, and may have none', async () => {
+    const other = database.transaction('other', tx => tx.query(INSERT, ['a']), { lone: true })
+    const second = database.transaction('second', async tx => {
+      await last(tx).query(INSERT, ['b'])
+      await last(tx).query(INSERT, ['c'])
+    }, { lone: true })
+    await expect(other).rejects.toThrow('opened for one statement')
+    await expect(second).rejects.toThrow('opened for one statement')
+    await database.transaction('none', () => Promise.resolve(), { lone: true })
+    expect(await written()).toEqual(['b'])
+  })
+
+  it('waits for whoever must have a say before the COMMIT', async () => {
+    const refusing = await withHooks(postgres(url.href, { connections: 1 }), { beforeCommit: () => { throw new HoldfastError('HF_CANCELLED', { message: 'no' }) } }).open(opening)
+    expect([await codeOf(lone('refused', refusing)), await written()]).toEqual(['HF_CANCELLED', []])
+    await refusing.close()
+  })
+})
