@@ -45,7 +45,8 @@ export const SCENARIOS: readonly Weighted[] = [
   { name: 'saga, undone', flow: sagas.undone, weight: 10 },
   { name: 'saga, undone, good day', flow: sagas.undone, outside: GOOD_DAY, weight: 90 },
   { name: 'saga, verify', flow: sagas.verify, weight: 10 },
-  { name: 'saga, verify, no keys', flow: sagas.verify, outside: { ...GOOD_DAY, honoursKeys: false }, kinds: ['die', 'conflict'], points: /call activate|saga\.(start|finish)/, weight: 20 },
+  // Nor is there a look-up for its first step: nobody dies while that is on its way, and at a `saga.start` a process's own sweep may have sent it.
+  { name: 'saga, verify, no keys', flow: sagas.verify, outside: { ...GOOD_DAY, honoursKeys: false }, kinds: ['die', 'conflict'], points: /call activate|saga\.finish/, weight: 20 },
   { name: 'saga, hold, good day', flow: sagas.hold, outside: GOOD_DAY, weight: 40 },
   { name: 'saga, stuck', flow: sagas.stuck, outside: GOOD_DAY, weight: 10 },
   { name: 'saga, track, good day', flow: trackFlow, outside: GOOD_DAY, weight: 8 },
