@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto'
 import { checkName, HoldfastError, type EventBus } from '../core/index.ts'
 import type { Database, SqlTx } from './port.ts'
+import { rerunUnknownCommit } from './unknown-commit.ts'
 
 export interface Migration {
   /** Positive and rising within its scope; never reused. */
@@ -46,7 +47,8 @@ const LOCK_KEY = 0x484f4c44
 export async function migrate(database: Database<SqlTx>, scope: string, migrations: readonly Migration[], options: { readonly events?: EventBus } = {}): Promise<MigrationReport> {
   checkName('migration scope', scope)
   checkList(scope, migrations)
-  const report = await database.transaction(`migrate.${scope}`, async tx => {
+  // What was applied is recorded with it, so running again finds it.
+  const report = await rerunUnknownCommit(() => database.transaction(`migrate.${scope}`, async tx => {
     // Another instance's migration may take longer than an ordinary lock may be waited for.
     await tx.query(`SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '300s'`)
     await tx.query('SELECT pg_advisory_xact_lock($1)', [LOCK_KEY])
@@ -60,7 +62,7 @@ export async function migrate(database: Database<SqlTx>, scope: string, migratio
       await tx.query('INSERT INTO holdfast.migration (scope, id, name, checksum, older_code_runs) VALUES ($1, $2, $3, $4, $5)', [scope, migration.id, migration.name, checksum(migration), migration.olderCodeRuns === true])
     }
     return { from, to: Math.max(from, migrations.at(-1)?.id ?? 0) }
-  }, { timeout: '5m' })
+  }, { timeout: '5m' }))
   if (report.to > report.from) options.events?.emit('store.migrated', report)
   return report
 }

@@ -6,14 +6,13 @@
  * its lane goes on. A handler may run twice (its process died): what must not happen twice goes through `once`.
  */
 import { checkName, decodeJson, durationMs, HoldfastError, messageOf, sizeBytes, withContext, type Duration, type Json, type Size } from '../../core/index.ts'
-import { bodyFor, last } from '../../store/index.ts'
+import { bodyFor, last, rerunUnknownCommit } from '../../store/index.ts'
 import { retryAfterOf, sqlState } from '../failure.ts'
 import { encodeWithin } from '../encode-within.ts'
 import { checkKey } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
 import { Pump } from '../pump.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { inboxMemory } from './memory.ts'
 import type { InboxPort, InboxRow, ParkedRow } from './port.ts'
 import { inboxSql } from './sql.ts'

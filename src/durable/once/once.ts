@@ -7,12 +7,11 @@
  * Not here: several steps (../saga), messages (../outbox).
  */
 import { checkInput, checkName, currentContext, decodeJson, durationMs, encodeJson, HoldfastError, type Json, type Schema, withContext } from '../../core/index.ts'
-import { last } from '../../store/index.ts'
+import { last, rerunUnknownCommit } from '../../store/index.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf, fingerprintOfJson } from '../fingerprint.ts'
 import type { DurableKit } from '../kit.ts'
 import { inSavepoint, withLockTimeout } from '../savepoint.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { DUPLICATE_WAIT_MS, inProgress, oncePort, outcomeOf } from './outcome.ts'
 import { outsideOnce } from './outside.ts'
 import type { OnceRecord } from './port.ts'

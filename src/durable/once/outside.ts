@@ -5,12 +5,12 @@
  * calls the outcome `unknown` and settles it by policy; the late holder's completion is refused by its fence.
  */
 import { currentContext, decodeJson, durationMs, encodeJson, HoldfastError, isHoldfastError, messageOf, type Json } from '../../core/index.ts'
+import { rerunUnknownCommit } from '../../store/index.ts'
 import { Crew } from '../crew.ts'
 import { failureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { oncePort, outcomeOf, refuseOtherInput } from './outcome.ts'
 import { ONCE_DEFAULTS, type OnceOutcome, type OutsideOnce, type Prepared, type Verified } from './types.ts'
 

@@ -7,13 +7,12 @@
  * Not here: how to send (the topic's `send`), which errors mean what beyond the defaults (../failure.ts).
  */
 import { checkName, decodeJson, durationMs, HoldfastError, Registry, sizeBytes, withContext, type Json } from '../../core/index.ts'
-import { bodyFor } from '../../store/index.ts'
+import { bodyFor, rerunUnknownCommit } from '../../store/index.ts'
 import { encodeWithin } from '../encode-within.ts'
 import { checkKey, sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
 import { Pump } from '../pump.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { outboxMemory } from './memory.ts'
 import { ALL_LANES, type OutboxPort, type OutboxRow } from './port.ts'
 import { outboxSql } from './sql.ts'

@@ -5,8 +5,8 @@
  * holds the run finds out by the record.
  */
 import { actorName, canonicalJson, decodeJson, encodeJson, HoldfastError, type Actor, type Json } from '../../core/index.ts'
+import { rerunUnknownCommit } from '../../store/index.ts'
 import type { DurableKit } from '../kit.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { historyOf } from './history.ts'
 import type { CancelOutcome } from './operator-types.ts'
 import type { Resolved } from './options.ts'

@@ -7,13 +7,12 @@
  * Not here: how a turn goes (./execution.ts) and what operators do (./by-hand.ts).
  */
 import { canonicalJson, checkInput, checkName, currentContext, decodeJson, encodeJson, HoldfastError, withContext, type Json, type Schema } from '../../core/index.ts'
-import { bodyFor, last } from '../../store/index.ts'
+import { bodyFor, last, rerunUnknownCommit } from '../../store/index.ts'
 import { Crew } from '../crew.ts'
 import { isLockTimeout } from '../failure.ts'
 import { checkKey, fingerprintOf } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
-import { rerunUnknownCommit } from '../unknown-commit.ts'
 import { byHand } from './by-hand.ts'
 import { Execution } from './execution.ts'
 import { sagaMemory } from './memory.ts'

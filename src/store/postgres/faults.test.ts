@@ -52,6 +52,17 @@ const timed = async (promise: Promise<string>): Promise<{ readonly code: string;
 }
 
 describe('a connection cut around COMMIT', () => {
+  it.each(['after', 'before'] as const)('of a migration, %s it arrived: it is applied, once', async cut => {
+    const scope = `cut-${cut}`
+    const migrations = [{ id: 1, name: 'a table', sql: `CREATE TABLE cut_${cut} (id int)` }]
+    await database.transaction('warm', tx => tx.query('SELECT 1'))
+    const armed = proxy.resetAfterCommit({ cut })
+    await migrate(database, scope, migrations)
+    const applied = await direct.transaction('read', tx => tx.query('SELECT id FROM holdfast.migration WHERE scope = $1', [scope]))
+    expect([armed.cuts, applied]).toEqual([1, [{ id: 1 }]])
+    expect(await migrate(database, scope, migrations)).toEqual({ from: 1, to: 1 })
+  })
+
   it('after it was sent: unknown, and kept', async () => {
     const cut = proxy.resetAfterCommit()
     expect(await codeOf(write('kept'))).toBe('HF_STORE_UNKNOWN_COMMIT')
