@@ -126,4 +126,7 @@ export const postgresStore: TestStore = sqlStore('postgres', true, async () => p
 /** `HOLDFAST_TEST_STORES=memory`: only those, for runs that repeat the tests thousands of times (mutation). */
 const only = process.env['HOLDFAST_TEST_STORES']?.split(',')
 
+/** False: tests that are about a server are left out. */
+export const realServer: boolean = only?.includes('postgres') !== false
+
 export const testStores: readonly TestStore[] = [memoryStore, pgliteStore, postgresStore].filter(store => only?.includes(store.name) !== false)

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import type { SqlTx } from '../../store/index.ts'
 import { lease } from './lease.ts'
 import { leaseSql } from './sql.ts'
@@ -132,7 +132,7 @@ describe('a holder', () => {
   })
 })
 
-describe('on a real server', () => {
+describe.skipIf(!realServer)('on a real server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())

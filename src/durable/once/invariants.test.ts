@@ -3,7 +3,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
-import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import type { Json } from '../../core/index.ts'
 import type { SqlTx } from '../../store/index.ts'
 import { once } from './once.ts'
@@ -110,7 +110,7 @@ describe.each(testStores)('once on $name', store => {
   })
 })
 
-describe('joined under stricter isolation, on a real server', () => {
+describe.skipIf(!realServer)('joined under stricter isolation, on a real server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())
@@ -145,7 +145,7 @@ describe('joined under stricter isolation, on a real server', () => {
   })
 })
 
-describe('waits are bounded, on a real server', () => {
+describe.skipIf(!realServer)('waits are bounded, on a real server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())

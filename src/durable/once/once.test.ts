@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
 import type { SqlTx } from '../../store/index.ts'
 import type { DurableKit } from '../kit.ts'
@@ -231,7 +231,7 @@ describe.each(testStores)('once on $name', store => {
   })
 })
 
-describe('once on a real server', () => {
+describe.skipIf(!realServer)('once on a real server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())

@@ -2,7 +2,7 @@
  * Lanes under real concurrency, pauses that all instances keep, bounded payloads, and what can be seen of a backlog.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
 import { seededRandom } from '../../testing/simulated-env.ts'
 import type { SqlTx } from '../../store/index.ts'
@@ -74,7 +74,7 @@ describe.each(testStores)('lanes on $name', store => {
   })
 })
 
-describe('order under real concurrency, on a server', () => {
+describe.skipIf(!realServer)('order under real concurrency, on a server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { postgresStore, testStores, type TestWorld } from '../../../test/durable-stores.ts'
+import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError, type ErrorCode } from '../../core/index.ts'
 import type { SqlTx } from '../../store/index.ts'
 import { refuse } from '../failure.ts'
@@ -608,7 +608,7 @@ describe.each(testStores)('saga on $name', store => {
   })
 })
 
-describe('saga on a real server', () => {
+describe.skipIf(!realServer)('saga on a real server', () => {
   let world: TestWorld
   beforeAll(async () => { world = await postgresStore.open() })
   afterAll(() => world.close())

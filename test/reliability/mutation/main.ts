@@ -1,0 +1,90 @@
+/**
+ * `npm run mutation`: how many small changes to the durable core its fast tests notice, slice by slice.
+ *
+ * `--only once,lease` runs some slices. The score of each file goes into docs/reliability.json, survivors are printed and kept
+ * under node_modules/.cache/holdfast-mutation for whoever explains them in docs/mutation.md.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { MutationScore, Reliability } from '../prove/figures.ts'
+import { rendered } from '../prove/render.ts'
+import { SLICES, type Slice } from './slices.ts'
+
+const ROOT = resolve(import.meta.dirname, '../../..')
+const CACHE = join(ROOT, 'node_modules/.cache/holdfast-mutation')
+
+interface Mutant {
+  readonly mutatorName: string
+  readonly replacement?: string
+  readonly status: 'Killed' | 'Timeout' | 'Survived' | 'NoCoverage' | 'CompileError' | 'RuntimeError' | 'Ignored'
+  readonly location: { readonly start: { readonly line: number; readonly column: number }; readonly end: { readonly line: number; readonly column: number } }
+}
+
+interface Report {
+  readonly files: Readonly<Record<string, { readonly source: string; readonly mutants: readonly Mutant[] }>>
+}
+
+const { values } = parseArgs({ options: { only: { type: 'string' } } })
+const names = values.only?.split(',') ?? SLICES.map(slice => slice.name)
+const slices = names.map(name => {
+  const slice = SLICES.find(each => each.name === name)
+  if (slice === undefined) throw new RangeError(`--only: no slice is called ${name}; they are ${SLICES.map(each => each.name).join(', ')}`)
+  return slice
+})
+for (const slice of slices) {
+  const startedMs = performance.now()
+  const report = run(slice)
+  publish(report, (performance.now() - startedMs) / 1_000)
+  writeFileSync(join(CACHE, `${slice.name}.survivors.txt`), survivors(report))
+  process.stdout.write(survivors(report))
+}
+
+function run(slice: Slice): Report {
+  mkdirSync(CACHE, { recursive: true })
+  const file = join(CACHE, `${slice.name}.json`)
+  const config = join(CACHE, `${slice.name}.config.json`)
+  writeFileSync(config, JSON.stringify({
+    testRunner: 'vitest', plugins: ['@stryker-mutator/vitest-runner'], vitest: { configFile: 'test/reliability/mutation/vitest.config.ts', related: false },
+    mutate: slice.mutate, coverageAnalysis: 'perTest', concurrency: 1, reporters: ['progress-append-only', 'json'], jsonReporter: { fileName: file },
+    tempDirName: join(CACHE, 'sandbox'), ignorePatterns: ['dist', 'examples', 'simulators', 'bench', 'web', 'docs'], timeoutMS: 10_000,
+    // Of texts in messages a test that noticed each word would be a copy of them.
+    mutator: { excludedMutations: ['StringLiteral'] },
+  }))
+  const { status } = spawnSync(process.execPath, [join(ROOT, 'node_modules/@stryker-mutator/core/bin/stryker.js'), 'run', config], {
+    cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, HOLDFAST_MUTATION_TESTS: slice.tests.join(','), HOLDFAST_TEST_STORES: 'memory' },
+  })
+  if (status !== 0) throw new Error(`the mutation run of ${slice.name} failed`)
+  return JSON.parse(readFileSync(file, 'utf8')) as Report
+}
+
+function scores({ files }: Report): readonly MutationScore[] {
+  return Object.entries(files).map(([file, { mutants }]) => {
+    const count = (...statuses: readonly Mutant['status'][]): number => mutants.filter(mutant => statuses.includes(mutant.status)).length
+    return { file, killed: count('Killed', 'Timeout'), survived: count('Survived'), noCoverage: count('NoCoverage') }
+  })
+}
+
+/** `src/x.ts:12 ConditionalExpression: a > b -> true`, one a line. */
+function survivors({ files }: Report): string {
+  return Object.entries(files).flatMap(([file, { source, mutants }]) => mutants.filter(({ status }) => status === 'Survived' || status === 'NoCoverage').map(({ status, mutatorName, replacement = '', location: { start, end } }) => {
+    const line = source.split('\n')[start.line - 1] ?? ''
+    const original = start.line === end.line ? line.slice(start.column - 1, end.column - 1) : `${line.slice(start.column - 1)} ...`
+    return `${file}:${String(start.line)} ${status === 'NoCoverage' ? 'not reached, ' : ''}${mutatorName}: ${original} -> ${replacement.split('\n')[0] ?? ''}\n`
+  })).join('')
+}
+
+function publish(report: Report, seconds: number): void {
+  const file = join(ROOT, 'docs/reliability.json')
+  const reliability = JSON.parse(readFileSync(file, 'utf8')) as Reliability
+  const now = scores(report)
+  const others = (reliability.mutation?.files ?? []).filter(old => !now.some(each => each.file === old.file))
+  const mutation = {
+    commit: execFileSync('git', ['rev-parse', '--short=12', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim(), date: new Date().toISOString().slice(0, 10), node: process.versions.node,
+    files: [...others, ...now].toSorted((a, b) => a.file < b.file ? -1 : 1), seconds: Math.round((reliability.mutation?.seconds ?? 0) + seconds),
+  }
+  const next = { ...reliability, mutation }
+  writeFileSync(file, `${JSON.stringify(next, null, 2)}\n`)
+  writeFileSync(join(ROOT, 'docs/reliability.md'), rendered(next))
+}
