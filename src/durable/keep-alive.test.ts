@@ -52,3 +52,90 @@ describe('the signal of work under a lease', () => {
     expect(getEventListeners(outer.signal, 'abort')).toHaveLength(0)
   })
 })
+
+describe('heartbeats', () => {
+  /** Ten seconds from the beginning; each answer of the store is taken from `answers`, and the last again and again. */
+  function beating(answers: readonly (boolean | 'away')[]) {
+    const env = simulatedEnv()
+    const beganAtMs = env.monotonic()
+    const asked: number[] = []
+    const lost: string[] = []
+    const lease = new KeepAlive({
+      env, what: 'lease x', ttlMs: 10_000, askedAtMs: beganAtMs, onLost: reason => { lost.push(reason) },
+      renew: async () => {
+        const answer = answers[Math.min(asked.length, answers.length - 1)]
+        asked.push(Math.round(env.monotonic() - beganAtMs))
+        if (answer === 'away') throw new Error('the store is away')
+        return answer === true
+      },
+    })
+    return { env, lease, asked, lost }
+  }
+
+  it('come three times in a lease, and each confirmed one prolongs it', async () => {
+    const { env, lease, asked, lost } = beating([true])
+    await env.advance('30s')
+    expect(asked.slice(0, 3)).toEqual([3_333, 6_667, 10_000])
+    expect([lease.held, lost]).toEqual([true, []])
+    lease.stop()
+    const before = asked.length
+    await env.advance('30s')
+    expect([asked.length, lease.held, lease.signal.aborted, env.pendingTimers]).toEqual([before, false, false, 0])
+  })
+
+  it('are repeated sooner while the store does not answer, and it is given up at nine tenths', async () => {
+    const { env, lease, asked, lost } = beating(['away'])
+    await env.advance('8900ms')
+    expect([asked.slice(0, 3), lease.held]).toEqual([[3_333, 4_167, 5_000], true])
+    await env.advance('100ms')
+    expect([lease.held, lost]).toEqual([false, ['it ran out before the store confirmed it again']])
+    const before = asked.length
+    await env.advance('30s')
+    expect([asked.length, env.pendingTimers]).toEqual([before, 0])
+  })
+
+  it('that the store answers again keep it', async () => {
+    const { env, lease, asked, lost } = beating(['away', 'away', true])
+    await env.advance('20s')
+    expect([asked.slice(2, 4), lease.held, lost]).toEqual([[5_000, 8_333], true, []])
+    lease.stop()
+  })
+
+  it('that are refused end it at once, with the reason, once', async () => {
+    const { env, lease, asked, lost } = beating([true, false])
+    await env.advance('6700ms')
+    expect([lease.held, lost, asked.length]).toEqual([false, ['another instance took over'], 2])
+    expect(lease.signal.reason).toMatchObject({ code: 'HF_LEASE_LOST', message: 'lease x was lost: another instance took over', context: { lease: 'lease x' } })
+    lease.lose('again')
+    await env.advance('30s')
+    expect([lost.length, env.pendingTimers]).toEqual([1, 0])
+  })
+
+  it('that come after the end are a loss and ask nobody: the process stood still', async () => {
+    const { env, lease, asked, lost } = beating([true])
+    env.pause()
+    await env.advance('9s')
+    env.resume()
+    await env.settle()
+    expect([asked, lease.held, lost.length]).toEqual([[], false, 1])
+  })
+
+  it('on their way when it is given back change nothing more', async () => {
+    const env = simulatedEnv()
+    const lease = new KeepAlive({ env, what: 'lease x', ttlMs: 10_000, askedAtMs: env.monotonic(), renew: () => env.sleep(1_000).then(() => false) })
+    await env.advance('4s')
+    lease.stop()
+    await env.advance('10s')
+    expect([lease.signal.aborted, env.pendingTimers]).toEqual([false, 0])
+  })
+
+  it('are told to stop with it', async () => {
+    const env = simulatedEnv()
+    let told: AbortSignal | undefined
+    const lease = new KeepAlive({ env, what: 'lease x', ttlMs: 10_000, askedAtMs: env.monotonic(), renew: signal => { told = signal; return new Promise<boolean>(() => undefined) } })
+    await env.advance('4s')
+    expect(told?.aborted).toBe(false)
+    lease.stop()
+    expect(told?.aborted).toBe(true)
+  })
+})

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import type { SqlTx } from '../../store/index.ts'
-import { lease } from './lease.ts'
+import { lease, leasePort } from './lease.ts'
 import { leaseSql } from './sql.ts'
 
 describe.each(testStores)('lease on $name', store => {
@@ -80,6 +80,76 @@ describe.each(testStores)('lease on $name', store => {
       await world.database.transaction('test.unguarded', tx => world.write(tx, `unguarded ${name}`))
       expect(await world.written()).toContain(`unguarded ${name}`)
     })
+  })
+})
+
+describe.each(testStores)('the record of a lease on $name', store => {
+  let world: TestWorld
+  beforeAll(async () => { world = await store.open() })
+  afterAll(() => world.close())
+  const TTL_MS = 10_000
+  const port = (): ReturnType<typeof leasePort<unknown>> => leasePort<unknown>(world.database)
+  const inTx = <T>(work: (tx: unknown) => Promise<T>): Promise<T> => world.database.transaction('test.lease', work)
+  const acquire = (name: string, owner = 'a'): ReturnType<ReturnType<typeof port>['acquire']> => inTx(tx => port().acquire(tx, name, owner, TTL_MS))
+  const renew = (name: string, fence: number): Promise<boolean> => inTx(tx => port().renew(tx, name, fence, TTL_MS))
+  const guard = (name: string, fence: number): Promise<boolean> => inTx(tx => port().guard(tx, name, fence))
+  const release = (name: string, fence: number): Promise<unknown> => inTx(tx => port().release(tx, name, fence))
+
+  it('is prolonged for its fence alone, and never after its end', async () => {
+    expect(await renew('nobody', 1)).toBe(false)
+    await acquire('prolonged')
+    expect([await renew('prolonged', 2), await renew('prolonged', 1)]).toEqual([false, true])
+    await world.elapse(9_000)
+    expect(await renew('prolonged', 1)).toBe(true)
+    await world.elapse(9_000)
+    expect(await guard('prolonged', 1)).toBe(true)
+    await world.elapse(1_001)
+    // Nobody has taken it over, and yet it is over.
+    expect([await guard('prolonged', 1), await renew('prolonged', 1)]).toEqual([false, false])
+  })
+
+  it('lets nobody write who gave it back, and is given back once', async () => {
+    expect([await guard('nobody', 1), await release('nobody', 1)]).toEqual([false, false])
+    await acquire('returned')
+    expect([await release('returned', 2), await guard('returned', 1), await release('returned', 1)]).toEqual([false, true, true])
+    expect([await guard('returned', 1), await renew('returned', 1), await release('returned', 1)]).toEqual([false, false, false])
+  })
+
+  it('is a first grant, a take-over, or neither where it was given back', async () => {
+    expect(await acquire('granted')).toEqual({ fence: 1, takenOver: false })
+    expect(await acquire('granted', 'b')).toBeUndefined()
+    await release('granted', 1)
+    expect(await acquire('granted', 'b')).toEqual({ fence: 2, takenOver: false })
+    await world.elapse(TTL_MS)
+    expect(await acquire('granted', 'a')).toEqual({ fence: 3, takenOver: true })
+  })
+
+  it('of a dead holder is found by who asks for those long over, at most so many, each once', async () => {
+    const reap = (olderThanMs: number, limit: number): Promise<readonly string[]> => inTx(tx => port().reap(tx, olderThanMs, limit))
+    for (const name of ['dead-1', 'dead-2', 'dead-3', 'living', 'tidy']) await acquire(name)
+    await release('tidy', 1)
+    await world.elapse(30_000)
+    await acquire('living')
+    await reap(0, 100)
+    for (const name of ['dead-1', 'dead-2', 'dead-3', 'tidy']) await acquire(name)
+    const last = await acquire('tidy')
+    await release('tidy', last?.fence ?? 2)
+    await world.elapse(15_000)
+    const first = await reap(4_000, 2)
+    const second = await reap(4_000, 2)
+    expect([first.length, [...first, ...second].filter(name => name.startsWith('dead')).toSorted(), await reap(4_000, 2)]).toEqual([2, ['dead-1', 'dead-2', 'dead-3'], []])
+    expect(await acquire('dead-1')).toMatchObject({ takenOver: false })
+    expect(await reap(TTL_MS, 100)).toEqual([])
+  })
+})
+
+describe('the ttl of a lease', () => {
+  it.each([['999ms', 'ttl'], ['11m', 'at most 10m, got 11m']])('%s is refused in words', async (ttl, words) => {
+    const world = await testStores[0]?.open()
+    if (world === undefined) throw new Error('there is no store')
+    expect(() => lease('x', { ttl: ttl as '11m' }, world.kit())).toThrow(words)
+    for (const right of ['1s', '10m'] as const) expect(lease('x', { ttl: right }, world.kit()).name).toBe('x')
+    await world.close()
   })
 })
 
