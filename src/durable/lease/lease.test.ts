@@ -171,6 +171,24 @@ describe('a holder', () => {
     expect(world.env.pendingTimers).toBe(0)
   })
 
+  it('whose lease ends in the middle of a transaction commits nothing of it', async () => {
+    const kit = world.kit('a')
+    const held = await lease('worker:x', {}, kit).acquire()
+    const late = held?.transaction('test.late', async tx => {
+      await world.write(tx, 'late')
+      // Its heartbeats wait for the transaction, which a serial store gives to nobody else meanwhile.
+      await world.env.advance('14s')
+    })
+    await expect(late).rejects.toMatchObject({ code: 'HF_CANCELLED' })
+    expect(await world.written()).not.toContain('late')
+    expect(world.names('lease.lost').map(({ data }) => data)).toEqual([{ lease: 'worker:x', fence: 1, reason: 'it ran out before the store confirmed it again' }])
+  })
+
+  it('who gives up asking for it is told so, and has nothing', async () => {
+    await expect(lease('worker:x', {}, world.kit('a')).acquire({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'HF_CANCELLED' })
+    expect((await lease('worker:x', {}, world.kit('b')).acquire())?.fence).toBe(1)
+  })
+
   it('that was killed loses it after its ttl', async () => {
     const kit = world.kit('a')
     await lease('worker:x', {}, kit).acquire()
