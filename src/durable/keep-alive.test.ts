@@ -120,13 +120,14 @@ describe('heartbeats', () => {
     expect([asked, lease.held, lost.length]).toEqual([[], false, 1])
   })
 
-  it('on their way when it is given back change nothing more', async () => {
+  it.each([['confirmed', () => Promise.resolve(true)], ['refused', () => Promise.resolve(false)], ['not answered', () => Promise.reject(new Error('away'))]] as const)('on their way when it is given back and then %s change nothing more', async (_how, answer) => {
     const env = simulatedEnv()
-    const lease = new KeepAlive({ env, what: 'lease x', ttlMs: 10_000, askedAtMs: env.monotonic(), renew: () => env.sleep(1_000).then(() => false) })
+    const lost: string[] = []
+    const lease = new KeepAlive({ env, what: 'lease x', ttlMs: 10_000, askedAtMs: env.monotonic(), onLost: reason => { lost.push(reason) }, renew: async () => { await env.sleep(1_000); return answer() } })
     await env.advance('4s')
     lease.stop()
-    await env.advance('10s')
-    expect([lease.signal.aborted, env.pendingTimers]).toEqual([false, 0])
+    await env.advance('500ms')
+    expect([lease.signal.aborted, lost, env.pendingTimers]).toEqual([false, [], 0])
   })
 
   it('are told to stop with it', async () => {

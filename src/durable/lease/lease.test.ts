@@ -140,6 +140,8 @@ describe.each(testStores)('the record of a lease on $name', store => {
     expect([first.length, [...first, ...second].filter(name => name.startsWith('dead')).toSorted(), await reap(4_000, 2)]).toEqual([2, ['dead-1', 'dead-2', 'dead-3'], []])
     expect(await acquire('dead-1')).toMatchObject({ takenOver: false })
     expect(await reap(TTL_MS, 100)).toEqual([])
+    await world.elapse(TTL_MS + 1_000)
+    expect([await reap(5_000, 100), (await reap(500, 100)).includes('dead-1')]).toEqual([[], true])
   })
 })
 
