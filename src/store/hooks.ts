@@ -9,7 +9,7 @@ import { HoldfastError, isHoldfastError, messageOf } from '../core/index.ts'
 import { Availability } from './availability.ts'
 import { withoutLast } from './last.ts'
 import { userTxOf } from './user-tx.ts'
-import type { Database, OpenOptions, Store, TransactionOptions } from './port.ts'
+import type { Database, OpenOptions, Store, RoomTransactionOptions } from './port.ts'
 
 type Hook = (name: string) => void | Promise<void>
 
@@ -57,7 +57,7 @@ function hooked<Tx>(database: Database<Tx>, hooks: StoreHooks, options: OpenOpti
     ping: signal => database.ping(signal),
     close: () => database.close(),
     ...(database.snapshot === undefined ? {} : { snapshot: database.snapshot }),
-    async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, transactionOptions?: TransactionOptions): Promise<T> {
+    async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, transactionOptions?: RoomTransactionOptions): Promise<T> {
       const { before, beforeCommit, after } = hooks
       const waiting = before === undefined ? undefined : run(() => before(name), name, 'HF_STORE_UNAVAILABLE')
       if (waiting !== undefined) await waiting

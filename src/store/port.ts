@@ -60,6 +60,10 @@ export interface TransactionOptions {
    * Default 1 s embedded (one connection: everybody waits), 10 s postgres; memory has no bound.
    */
   readonly timeout?: Duration
+}
+
+/** What our own rooms may say beside it. */
+export interface RoomTransactionOptions extends TransactionOptions {
   /**
    * `work` is one statement through `last(tx)` (./last.ts) that waits for no lock of long-lived transactions: it may then share
    * a commit with others. With it, `timeout` is the store's. Default false.
@@ -82,7 +86,7 @@ export interface Database<Tx> {
    * @throws HF_STORE_UNAVAILABLE (nothing happened), HF_STORE_CONFLICT (nothing happened, try again),
    *   HF_STORE_TX_TIMEOUT (nothing happened), HF_STORE_UNKNOWN_COMMIT (found out by key), HF_QUERY_FAILED
    */
-  transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>
+  transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options?: RoomTransactionOptions): Promise<T>
   /** Resolves when the database answers. */
   ping(signal?: AbortSignal): Promise<void>
   /** A copy of everything at one moment, in one file, while it runs. Only where the files are this process's own (embedded). */

@@ -7,7 +7,7 @@
  */
 import { currentContext, durationMs, HoldfastError, withContext, type Env, type EventBus } from '../core/index.ts'
 import { Availability } from './availability.ts'
-import type { Database, Durability, TransactionOptions } from './port.ts'
+import type { Database, Durability, RoomTransactionOptions } from './port.ts'
 
 /** One open transaction of a dialect. */
 export interface Session<Tx> {
@@ -77,7 +77,7 @@ class DriverDatabase<Tx> implements Database<Tx> {
     this.#availability = new Availability(env, events)
   }
 
-  async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
+  async transaction<T>(name: string, work: (tx: Tx) => Promise<T>, options: RoomTransactionOptions = {}): Promise<T> {
     this.#refuseReentrant(name)
     const timeoutMs = options.timeout === undefined ? undefined : durationMs(options.timeout, `transaction ${name}: timeout`)
     const retries = options.conflictRetries ?? TRANSACTION_DEFAULTS.conflictRetries

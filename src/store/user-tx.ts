@@ -7,7 +7,7 @@
  */
 import { isHoldfastError, type HoldfastError } from '../core/index.ts'
 import type { DriverTx } from './driver-tx.ts'
-import type { Database, OpenOptions, SqlTx, Store, TransactionOptions } from './port.ts'
+import type { Database, OpenOptions, SqlTx, Store, RoomTransactionOptions } from './port.ts'
 
 /** How one client library's transactions and ours become each other. Made by `pg()`, `postgresJs()`, `kysely(db)`, `drizzle(make)`. */
 export interface TxAdapter<UserTx> {
@@ -41,7 +41,7 @@ function withUserTx<UserTx extends object>(database: Database<SqlTx>, adapter: T
       return tx
     },
     ...(adapter.savepoint === undefined ? {} : { savepoint: (tx, work) => adapter.savepoint?.(tx, work) ?? work(tx) }),
-    transaction: <T>(name: string, work: (tx: UserTx) => Promise<T>, options?: TransactionOptions): Promise<T> => database.transaction(name, async tx => {
+    transaction: <T>(name: string, work: (tx: UserTx) => Promise<T>, options?: RoomTransactionOptions): Promise<T> => database.transaction(name, async tx => {
       try {
         // The store's own transactions are what a driver made; see DriverTx.
         return await adapter.within(tx as DriverTx, userTx => {
