@@ -41,6 +41,26 @@ async function byHand() {
   return { call, close }
 }
 
+/** The same, with everything in one turn that needs no answer: what remains is what the server and the driver cost. */
+async function byHandTogether() {
+  const { sql, close } = await connected('CREATE TABLE done (key text PRIMARY KEY, state text NOT NULL, result jsonb)')
+  const prepared = { prepare: true }
+  const call = async n => {
+    const { id, amount } = order(n)
+    const on = await sql.reserve()
+    try {
+      const [, claimed] = await Promise.all([on.unsafe('BEGIN'), on.unsafe("INSERT INTO done (key, state) VALUES ($1, 'started') ON CONFLICT DO NOTHING RETURNING 1", [id], prepared)])
+      if (claimed.length === 0) throw new Error('it was there already')
+      await on.unsafe(INSERT_BUSINESS, [id, amount], prepared)
+      await Promise.all([on.unsafe("UPDATE done SET state = 'done', result = to_jsonb($1::text) WHERE key = $1", [id], prepared), on.unsafe('COMMIT')])
+      return { outcome: 'done', value: id }
+    } finally {
+      on.release()
+    }
+  }
+  return { call, close }
+}
+
 async function opened(path) {
   const pglite = await PGlite.create(path)
   await pglite.query('SELECT 1')
@@ -78,6 +98,7 @@ async function memory(commitsBefore) {
 export default {
   'once': raw,
   'once by hand': byHand,
+  'once by hand, together': byHandTogether,
   'embedded, first open': () => timeToOpen(false),
   'embedded, open again': () => timeToOpen(true),
   'embedded, commits': commits,

@@ -25,6 +25,10 @@ const cases = [
     name: 'once by hand', part: 'once by hand', subjects: ['bare'], expects: answer => answer.outcome === 'done',
     note: 'For comparison: claim, business row and completion as one writes them by hand, with the same driver.',
   }),
+  ...both({
+    name: 'once by hand, together', part: 'once by hand, together', subjects: ['bare'], expects: answer => answer.outcome === 'done',
+    note: 'For comparison: the same statements in three turns, BEGIN with the claim and the completion with COMMIT. What a library costs begins here.',
+  }),
   ...both({ name: 'once, replay', part: 'once, replay', subjects: ['holdfast'], expects: answer => answer.outcome === 'replayed', note: 'The answer of one of 100 keys that are done.' }),
   ...both({
     name: 'saga, 3 steps', part: 'saga, 3 steps', subjects: ['holdfast', 'dbos-sdk'], expects: answer => answer === STEPS_RESULT,
