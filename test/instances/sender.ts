@@ -41,6 +41,8 @@ export function openSender({ fleet, seed, lanes, backlog }: SenderOptions): Send
   const random = seededRandom(seed)
   const acknowledged = new Map<string, Order>()
   const unfinished = new Set<string>()
+  /** Finished before its acknowledgement arrived, which may come late or by a second delivery. */
+  const finishedFirst = new Set<string>()
   const waiting = new Map<string, Waiting>()
   const positions = Array.from({ length: lanes }, () => 0)
   const busyLanes = new Set<number>()
@@ -85,7 +87,7 @@ export function openSender({ fleet, seed, lanes, backlog }: SenderOptions): Send
       if (each === undefined) return
       waiting.delete(id)
       acknowledged.set(id, each.order)
-      unfinished.add(id)
+      if (!finishedFirst.delete(id)) unfinished.add(id)
       busyLanes.delete(Number(id.split('-')[0]))
       if (random() < DUPLICATES) {
         counts.duplicates += 1
@@ -93,7 +95,7 @@ export function openSender({ fleet, seed, lanes, backlog }: SenderOptions): Send
         slots[Math.floor(random() * slots.length)]?.deliver(each.order, each.deliveries + 1)
       }
     },
-    onFinished: id => { unfinished.delete(id) },
+    onFinished: id => { if (!unfinished.delete(id) && waiting.has(id)) finishedFirst.add(id) },
     finish: async () => {
       finishing = true
       while (waiting.size > 0) await new Promise(resolve => { setTimeout(resolve, 50) })
