@@ -55,6 +55,8 @@ export class GroupCommit {
   readonly #options: GroupCommitOptions
   readonly #waiting: Lone[] = []
   #underWay = 0
+  /** A group is getting its connection: who comes meanwhile goes with it. */
+  #beginning = false
   #watching = false
 
   constructor(options: GroupCommitOptions) {
@@ -72,11 +74,12 @@ export class GroupCommit {
 
   #next(): void {
     if (this.#waiting.length === 0) return
-    if (this.#underWay >= UNDER_WAY_MAX) {
+    if (this.#beginning || this.#underWay >= UNDER_WAY_MAX) {
       this.#watch()
       return
     }
     this.#underWay++
+    this.#beginning = true
     void this.#carry().finally(() => {
       this.#underWay--
       this.#next()
@@ -85,17 +88,28 @@ export class GroupCommit {
 
   /** Never rejects. */
   async #carry(): Promise<void> {
+    const sinceMs = this.#options.env.monotonic()
     let connection: GroupConnection
     try {
       connection = await this.#options.begin()
     } catch (error) {
-      for (const lone of this.#waiting.splice(0)) lone.reject(storeFailure(lone.name, 'begin', error))
+      this.#withoutConnection(sinceMs, storeFailure('of a group', 'begin', error))
       return
+    } finally {
+      this.#beginning = false
     }
     const group = this.#taken()
     // More came than one group takes.
     this.#next()
     await this.#send(connection, group)
+  }
+
+  /** Who waited since it was asked for is told; who came later asks anew. */
+  #withoutConnection(sinceMs: number, { code, message, context }: HoldfastError): void {
+    for (let [lone] = this.#waiting; lone !== undefined && lone.sinceMs <= sinceMs; [lone] = this.#waiting) {
+      this.#waiting.shift()
+      lone.reject(new HoldfastError(code, { message: `transaction ${lone.name} was not begun: ${message}`, context: { ...context, transaction: lone.name } }))
+    }
   }
 
   /** In the order they came; who was refused in a group before goes by itself. */
