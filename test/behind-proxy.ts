@@ -1,5 +1,5 @@
 /**
- * For tests of what a network that fails does to a store: a table on a real server, a store of one connection behind the fault
+ * For tests of what a network that fails does to a store: a table on a real server, a store behind the fault
  * proxy (new for each test), and one beside it that reads what was kept.
  */
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest'
@@ -18,38 +18,41 @@ export interface BehindProxy {
   readonly direct: Database<SqlTx>
   readonly proxy: FaultProxy
   readonly database: Database<SqlTx>
+  /** One more behind the same proxy. */
+  open(options?: PostgresOptions): Promise<Database<SqlTx>>
   /** In place of `database`, with options of the test's own. */
   reopen(options: PostgresOptions): Promise<void>
   /** In the order in which it was written. */
   written(): Promise<readonly string[]>
 }
 
-export function behindProxy(): BehindProxy {
+export function behindProxy(defaults: PostgresOptions = { connections: 1, connectTimeout: '500ms' }): BehindProxy {
   let url: URL
   let direct: Database<SqlTx>
   let proxy: FaultProxy
   let database: Database<SqlTx>
-  const open = (options: PostgresOptions): Promise<Database<SqlTx>> => {
+  const open = (options: PostgresOptions = {}): Promise<Database<SqlTx>> => {
     const through = new URL(url)
     through.host = `${proxy.host}:${String(proxy.port)}`
-    return postgres(through.href, { connectTimeout: '500ms', ...options }).open(OPENING)
+    return postgres(through.href, { ...defaults, ...options }).open(OPENING)
   }
   beforeAll(async () => {
     url = new URL(await (await testPostgres()).url())
     direct = await postgres(url.href, { connections: 2 }).open(OPENING)
-    await direct.transaction('table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL UNIQUE)'))
+    await direct.transaction('table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL)'))
   })
   afterAll(() => direct.close())
   beforeEach(async () => {
     await direct.transaction('empty', tx => tx.query('DELETE FROM effect'))
     proxy = await faultProxy({ to: { host: url.hostname, port: Number(url.port) } })
-    database = await open({ connections: 1 })
+    database = await open()
   })
   afterEach(async () => {
     await database.close()
     await proxy.close()
   })
   return {
+    open,
     get url() { return url },
     get direct() { return direct },
     get proxy() { return proxy },

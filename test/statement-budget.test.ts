@@ -128,7 +128,7 @@ describe('saga', () => {
 })
 
 describe('leases and messages', () => {
-  it('lease: a new one, a guarded write, a return', async () => {
+  it('lease: a new one, a guarded write, a heartbeat, a return', async () => {
     const leader = lease<SqlTx>('leader', {}, kit)
     const held = async (): Promise<NonNullable<Awaited<ReturnType<typeof leader.acquire>>>> => {
       const got = await leader.acquire()
@@ -142,8 +142,16 @@ describe('leases and messages', () => {
     costs['acquire'] = await cost(async () => { mine = await held() }, 1)
     await mine.transaction('warm', tx => tx.query(INSERT, ['guarded warm']))
     costs['guarded write'] = await cost(n => mine.transaction('guarded', tx => tx.query(INSERT, [`guarded ${n}`])), 1)
+    // Its lease is short, so that it is due after a third of it.
+    const beating = await lease<SqlTx>('beating', { ttl: '1500ms' }, kit).acquire()
+    // The first prepares its statement.
+    await env.sleep(600)
+    const renewals = await cost(() => env.sleep(1_250), 1)
+    await beating?.release()
+    expect(renewals.writes).toBeGreaterThanOrEqual(2)
+    costs['renewal'] = { roundTrips: renewals.roundTrips / renewals.writes, writes: 1 }
     await mine.release()
-    expect(costs).toEqual({ acquire: { roundTrips: 2, writes: 1 }, 'guarded write': { roundTrips: 3, writes: 1 }, release: { roundTrips: 2, writes: 1 } })
+    expect(costs).toEqual({ acquire: { roundTrips: 2, writes: 1 }, 'guarded write': { roundTrips: 3, writes: 1 }, renewal: { roundTrips: 2, writes: 1 }, release: { roundTrips: 1, writes: 1 } })
   })
 
   it('outbox: nothing but a statement in a joined transaction; a mark before the send and one after it', async () => {
@@ -157,12 +165,28 @@ describe('leases and messages', () => {
     await out.relay()
     await enqueue('later')
     const relayed = await cost(() => out.relay(), 1)
-    expect(relayed).toEqual({ roundTrips: 19, writes: 5 })
+    expect(relayed).toEqual({ roundTrips: 17, writes: 5 })
   })
 
   it('inbox: a write when it comes, one when it is taken, one when it is done; nothing when there is nothing', async () => {
     const incoming = inbox<SqlTx>({}, kit)
     expect(await cost(n => incoming.claim({ source: 'chat', id: n, lane: n, payload: null }))).toEqual({ roundTrips: 1, writes: 1 })
     expect(await cost(() => incoming.claim({ source: 'chat', id: 'n0', lane: 'n0', payload: null }))).toEqual({ roundTrips: 1, writes: 0 })
+
+    const processor = incoming.process('chat', () => Promise.resolve(), { poll: '10m' })
+    const rest = (): Promise<void> => env.sleep(300)
+    processor.start()
+    await rest()
+    // Comes; what is exhausted, and with COMMIT what is next; is done; a look whether there is more.
+    expect(await cost(async n => {
+      await incoming.claim({ source: 'chat', id: `work ${n}`, lane: n, payload: null })
+      await rest()
+    })).toEqual({ roundTrips: 6, writes: 3 })
+    await processor.stop()
+    expect(await cost(async () => {
+      processor.start()
+      await rest()
+      await processor.stop()
+    })).toEqual({ roundTrips: 2, writes: 0 })
   })
 })

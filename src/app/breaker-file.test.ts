@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { Dependency } from '../guard/index.ts'
 import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
@@ -42,11 +43,11 @@ function life(env: SimulatedEnv, dataDir: string | undefined): Life {
   }
 }
 
-/** The disk is real: virtual time passes in steps with a real turn of the disk between them. */
+/** The disk is real: virtual time passes in steps with a real turn of the disk between them, longer ones where the machine is busy. */
 async function until(env: SimulatedEnv, done: () => boolean): Promise<boolean> {
   for (let step = 0; step < 200 && !done(); step += 1) {
     await env.advance(10)
-    await stat(root)
+    await (step < 50 ? stat(root) : setTimeout(20))
   }
   return done()
 }

@@ -47,7 +47,8 @@ const LOCK_KEY = 0x484f4c44
 export async function migrate(database: Database<SqlTx>, scope: string, migrations: readonly Migration[], options: { readonly events?: EventBus } = {}): Promise<MigrationReport> {
   checkName('migration scope', scope)
   checkList(scope, migrations)
-  // What was applied is recorded with it, so running again finds it.
+  let from: number | undefined
+  // What was applied is recorded with it, so running again finds it; where it began is then known from before.
   const report = await rerunUnknownCommit(() => database.transaction(`migrate.${scope}`, async tx => {
     // Another instance's migration may take longer than an ordinary lock may be waited for.
     await tx.query(`SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '300s'`)
@@ -55,13 +56,14 @@ export async function migrate(database: Database<SqlTx>, scope: string, migratio
     await tx.query(BOOTSTRAP_SQL)
     const applied = await tx.query<AppliedRow>('SELECT id, name, checksum, older_code_runs FROM holdfast.migration WHERE scope = $1 ORDER BY id', [scope])
     checkApplied(scope, migrations, applied)
-    const from = applied.at(-1)?.id ?? 0
+    const at = applied.at(-1)?.id ?? 0
+    from ??= at
     for (const migration of migrations) {
-      if (migration.id <= from) continue
+      if (migration.id <= at) continue
       await tx.query(migration.sql)
       await tx.query('INSERT INTO holdfast.migration (scope, id, name, checksum, older_code_runs) VALUES ($1, $2, $3, $4, $5)', [scope, migration.id, migration.name, checksum(migration), migration.olderCodeRuns === true])
     }
-    return { from, to: Math.max(from, migrations.at(-1)?.id ?? 0) }
+    return { from, to: Math.max(at, migrations.at(-1)?.id ?? 0) }
   }, { timeout: '5m' }))
   if (report.to > report.from) options.events?.emit('store.migrated', report)
   return report

@@ -50,6 +50,7 @@ async function main({ minutes, steps, controlSeconds, instances, backlog, seed, 
     onProgress: (progress: Progress) => { if (!json) write(`${String(progress.seconds)} s: ${String(progress.orders)} orders acknowledged, ${String(progress.finished)} finished, ${String(progress.faults)} faults, ${String(progress.recovered)} dead instances recovered from`) },
   }
   const guarded = await runInstances({ ...options, seconds: minutes * 60, guards: 'on', ...(steps === undefined ? {} : { steps }) })
+  if (!json) say('guards on', guarded)
   const control = controlSeconds === 0 ? undefined : await runInstances({ ...options, seconds: controlSeconds, guards: 'off' })
   const report = {
     what: 'several instances', date: new Date().toISOString(), commit: commit(), machine: { cpus: cpus().length, model: cpus()[0]?.model ?? '', node: process.version },
@@ -58,7 +59,6 @@ async function main({ minutes, steps, controlSeconds, instances, backlog, seed, 
   if (out !== undefined) writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`)
   if (json) write(JSON.stringify(report))
   else {
-    say('guards on', guarded)
     if (control !== undefined) say('guards off (control)', control)
     write(report.ok ? 'nothing doubled, lost, out of order or stuck; the control was found out' : 'NOT GOOD')
   }

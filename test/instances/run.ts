@@ -96,6 +96,7 @@ export async function runInstances(options: RunOptions): Promise<RunReport> {
   const sender = openSender({ fleet: () => fleet ?? { slots: [], ended: [], close: async () => undefined }, seed: seed + 1, lanes: options.lanes, backlog: options.backlog })
   const parked = new Map<string, string>()
   let finished = 0
+  let kept = false
   outside.onDone(effect => {
     // The last thing of an order that is seen from outside; a mail may stay unknown.
     if (effect.kind !== 'confirm' && effect.kind !== 'release') return
@@ -135,6 +136,8 @@ export async function runInstances(options: RunOptions): Promise<RunReport> {
     await opened().close()
     onPhase('judging')
     const verdict = await judge({ sql, outside, acknowledged: sender.acknowledged, parked, historyDir })
+    kept = guards === 'on' && (verdict.anomalies.length > 0 || stuck.length > 0)
+    if (kept) onPhase(`what the instances wrote down is kept: ${historyDir}`)
     const { quiet, acrossServerCrash, open } = watch.recoveries
     return {
       ...verdict, guards, seconds: Math.round(seconds), seed, instances: options.instances, leaseMs, orders: sender.acknowledged.size, deliveries: sender.counts,
@@ -150,7 +153,7 @@ export async function runInstances(options: RunOptions): Promise<RunReport> {
     await outside.close()
     await server.close()
     built.remove()
-    rmSync(historyDir, { recursive: true, force: true })
+    if (!kept) rmSync(historyDir, { recursive: true, force: true })
   }
 }
 

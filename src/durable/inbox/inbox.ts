@@ -159,7 +159,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
     try {
       const taken = await kit.database().transaction('inbox.next', async tx => {
         const parked = await port().parkExhausted(tx, source, attemptsMax, free)
-        return { parked, rows: await port().next(tx, source, kit.instance, leaseMs, free) }
+        return { parked, rows: await port().next(last(tx), source, kit.instance, leaseMs, free) }
       })
       tellParked(taken.parked)
       return taken.rows.map(row => ({ row, askedAtMs }))
@@ -199,7 +199,7 @@ export function inbox<Tx>(options: InboxOptions, kit: DurableKit<Tx>): Inbox<Tx>
     const parked = attempt >= attemptsMax
     const retryInMs = parked ? undefined : Math.min(backoffMaxMs, Math.max(retryAfterOf(error) ?? 0, backoffMs * 2 ** (attempt - 1)))
     try {
-      const recorded = await kit.database().transaction('inbox.fail', tx => port().fail(tx, source, id, fence, messageOf(error), retryInMs))
+      const recorded = await kit.database().transaction('inbox.fail', tx => port().fail(last(tx), source, id, fence, messageOf(error), retryInMs))
       if (recorded) kit.events.emit('inbox.failed', { source, id, attempt, message: messageOf(error), parked, error })
     } catch {
       // The store is away (it says so itself): the lease ends, and the message is taken again.

@@ -6,7 +6,7 @@
  * Not here: fairness between waiters; who finds it held asks again later.
  */
 import { checkName, durationMs, HoldfastError, type Duration } from '../../core/index.ts'
-import { bodyFor, type Database } from '../../store/index.ts'
+import { bodyFor, last, type Database } from '../../store/index.ts'
 import { isLockTimeout } from '../failure.ts'
 import { KeepAlive, leaseLost } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
@@ -106,7 +106,7 @@ function held<Tx>(name: string, fence: number, ttlMs: number, keepAlive: KeepAli
     async release() {
       keepAlive.stop()
       try {
-        await kit.database().transaction('lease.release', tx => port.release(tx, name, fence))
+        await kit.database().transaction('lease.release', tx => port.release(last(tx), name, fence))
       } catch {
         // Nothing is lost by silence: the store announces that it is away, and the lease expires by itself.
       }

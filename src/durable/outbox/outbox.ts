@@ -7,7 +7,7 @@
  * Not here: how to send (the topic's `send`), which errors mean what beyond the defaults (../failure.ts).
  */
 import { checkName, decodeJson, durationMs, HoldfastError, Registry, sizeBytes, withContext, type Json } from '../../core/index.ts'
-import { bodyFor, rerunUnknownCommit } from '../../store/index.ts'
+import { bodyFor, last, rerunUnknownCommit } from '../../store/index.ts'
 import { encodeWithin } from '../encode-within.ts'
 import { checkKey, sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
@@ -101,7 +101,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
         if (begun.row === undefined || !keepAlive.held) break
         await sendOne(begun.row, fence, signal)
       }
-      if (keepAlive.held) await kit.database().transaction('outbox.release', tx => port().releaseLane(tx, lane, fence))
+      if (keepAlive.held) await kit.database().transaction('outbox.release', tx => port().releaseLane(last(tx), lane, fence))
     } catch {
       // The store is away and says so itself; the lane's lease ends, and the next holder goes on from what is recorded.
     } finally {
@@ -140,7 +140,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
     const decision = await withContext({ component: `outbox ${row.topic}`, correlationId: row.onceKey }, () => topic.decide(message, key, signal))
     for (let attempt = 1; ; attempt++) {
       try {
-        await kit.database().transaction('outbox.settle', tx => settle(tx, row, fence, decision))
+        await kit.database().transaction('outbox.settle', tx => settle(tx, row, fence, decision, last(tx)))
         tell(row, decision)
         return
       } catch (error) {
@@ -150,11 +150,12 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
     }
   }
 
-  async function settle(tx: Tx, row: OutboxRow, fence: number, decision: Decision): Promise<void> {
+  /** `ending`: what its last statement goes through. */
+  async function settle(tx: Tx, row: OutboxRow, fence: number, decision: Decision, ending = tx): Promise<void> {
     const settlement = settlementOf(decision, row.attempts, topics.need(row.topic), keepForMs)
-    await port().settle(tx, row.lane, row.seq, fence, settlement)
     const pause = pauseOf(row, decision)
     if (pause !== undefined) await port().pause(tx, pause, settlement.retryInMs)
+    await port().settle(ending, row.lane, row.seq, fence, settlement)
   }
 
   /** After the commit. */

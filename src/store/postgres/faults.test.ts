@@ -2,49 +2,19 @@
  * The PostgreSQL store behind a network that fails, on a real server: what was promised of it is tried with a proxy in between.
  * Whether something was kept is looked up past the proxy.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { EventBus, isHoldfastError, realEnv, type Schema } from '../../core/index.ts'
 import { DURABLE_MIGRATIONS, inbox, lease, once, outbox, saga, type DurableKit } from '../../durable/index.ts'
-import { faultProxy, type FaultProxy } from '../../testing/index.ts'
-import { testPostgres } from '../../../test/postgres.ts'
+import { behindProxy, codeOf } from '../../../test/behind-proxy.ts'
 import { migrate } from '../migrations.ts'
 import type { Database, SqlTx } from '../port.ts'
-import { postgres, type PostgresOptions } from './index.ts'
 
 const env = realEnv()
 const text: Schema<string, string> = { '~standard': { version: 1, vendor: 'test', validate: value => (typeof value === 'string' ? { value } : { issues: [{ message: 'a string' }] }) } }
+const at = behindProxy({ connections: 2, connectTimeout: '1s' })
+beforeAll(() => migrate(at.direct, 'durable', DURABLE_MIGRATIONS))
 
-let direct: Database<SqlTx>
-let url: URL
-beforeAll(async () => {
-  url = new URL(await (await testPostgres()).url())
-  direct = await postgres(url.href, { connections: 2 }).open({ env, events: new EventBus(env), service: 'test' })
-  await migrate(direct, 'durable', DURABLE_MIGRATIONS)
-  await direct.transaction('table', tx => tx.query('CREATE TABLE effect (n bigserial PRIMARY KEY, text text NOT NULL)'))
-})
-afterAll(() => direct.close())
-
-let proxy: FaultProxy
-let database: Database<SqlTx>
-beforeEach(async () => {
-  await direct.transaction('empty', tx => tx.query('DELETE FROM effect'))
-  proxy = await faultProxy({ to: { host: url.hostname, port: Number(url.port) } })
-  database = await open()
-})
-afterEach(async () => {
-  await database.close()
-  await proxy.close()
-})
-
-function open(options: PostgresOptions = {}): Promise<Database<SqlTx>> {
-  const through = new URL(url)
-  through.host = `${proxy.host}:${String(proxy.port)}`
-  return postgres(through.href, { connections: 2, connectTimeout: '1s', ...options }).open({ env, events: new EventBus(env), service: 'test' })
-}
-
-const write = (what: string, over: Database<SqlTx> = database): Promise<unknown> => over.transaction('write', tx => tx.query('INSERT INTO effect (text) VALUES ($1)', [what]))
-const written = async (): Promise<readonly string[]> => (await direct.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY n'))).map(row => row.text)
-const codeOf = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'ok', (error: unknown) => (isHoldfastError(error) ? error.code : String(error)))
+const write = (what: string, over: Database<SqlTx> = at.database): Promise<unknown> => over.transaction('write', tx => tx.query('INSERT INTO effect (text) VALUES ($1)', [what]))
 const timed = async (promise: Promise<string>): Promise<{ readonly code: string; readonly tookMs: number }> => {
   const startedMs = env.monotonic()
   const code = await promise
@@ -52,43 +22,46 @@ const timed = async (promise: Promise<string>): Promise<{ readonly code: string;
 }
 
 describe('a connection cut around COMMIT', () => {
-  it.each(['after', 'before'] as const)('of a migration, %s it arrived: it is applied, once', async cut => {
+  it.each(['after', 'before'] as const)('of a migration, %s it arrived: it is applied, once, and told', async cut => {
     const scope = `cut-${cut}`
     const migrations = [{ id: 1, name: 'a table', sql: `CREATE TABLE cut_${cut} (id int)` }]
-    await database.transaction('warm', tx => tx.query('SELECT 1'))
-    const armed = proxy.resetAfterCommit({ cut })
-    await migrate(database, scope, migrations)
-    const applied = await direct.transaction('read', tx => tx.query('SELECT id FROM holdfast.migration WHERE scope = $1', [scope]))
-    expect([armed.cuts, applied]).toEqual([1, [{ id: 1 }]])
-    expect(await migrate(database, scope, migrations)).toEqual({ from: 1, to: 1 })
+    await at.database.transaction('warm', tx => tx.query('SELECT 1'))
+    const armed = at.proxy.resetAfterCommit({ cut })
+    const told: unknown[] = []
+    const events = new EventBus(env)
+    events.onAny(event => { told.push([event.name, event.data]) })
+    await migrate(at.database, scope, migrations, { events })
+    const applied = await at.direct.transaction('read', tx => tx.query('SELECT id FROM holdfast.migration WHERE scope = $1', [scope]))
+    expect([armed.cuts, applied, told]).toEqual([1, [{ id: 1 }], [['store.migrated', { from: 0, to: 1 }]]])
+    expect(await migrate(at.database, scope, migrations)).toEqual({ from: 1, to: 1 })
   })
 
   it('after it was sent: unknown, and kept', async () => {
-    const cut = proxy.resetAfterCommit()
+    const cut = at.proxy.resetAfterCommit()
     expect(await codeOf(write('kept'))).toBe('HF_STORE_UNKNOWN_COMMIT')
-    expect([cut.cuts, await written()]).toEqual([1, ['kept']])
-    expect([await codeOf(write('control')), await written()]).toEqual(['ok', ['kept', 'control']])
+    expect([cut.cuts, await at.written()]).toEqual([1, ['kept']])
+    expect([await codeOf(write('control')), await at.written()]).toEqual(['ok', ['kept', 'control']])
   })
 
   it('before it arrives: unknown as well, and not kept', async () => {
-    proxy.resetAfterCommit({ cut: 'before' })
-    expect([await codeOf(write('lost')), await written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', []])
+    at.proxy.resetAfterCommit({ cut: 'before' })
+    expect([await codeOf(write('lost')), await at.written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', []])
   })
 
   it('before COMMIT was sent: surely nothing happened', async () => {
-    const reset = database.transaction('write', async tx => {
+    const reset = at.database.transaction('write', async tx => {
       await tx.query(`INSERT INTO effect (text) VALUES ('lost')`)
-      proxy.reset()
+      at.proxy.reset()
       await tx.query('SELECT 1')
     })
-    expect([await codeOf(reset), await written()]).toEqual(['HF_STORE_UNAVAILABLE', []])
-    expect([await codeOf(write('again')), await written()]).toEqual(['ok', ['again']])
+    expect([await codeOf(reset), await at.written()]).toEqual(['HF_STORE_UNAVAILABLE', []])
+    expect([await codeOf(write('again')), await at.written()]).toEqual(['ok', ['again']])
   })
 })
 
 describe.each(['after', 'before'] as const)('durable features whose commits are cut %s arrival', cut => {
   const ROUNDS = 8
-  const kit = (): DurableKit<SqlTx> => ({ env, events: new EventBus(env), service: 'test', instance: 'i', database: () => database })
+  const kit = (): DurableKit<SqlTx> => ({ env, events: new EventBus(env), service: 'test', instance: 'i', database: () => at.database })
   const ids = Array.from({ length: ROUNDS }, (_, n) => `${cut}-${String(n)}`)
 
   /** As a caller does who was told to try again: the same thing with the same key, until there is an answer. */
@@ -110,14 +83,14 @@ describe.each(['after', 'before'] as const)('durable features whose commits are 
     for (const id of ids) {
       for (const run of [() => local(id), () => outside(id)]) {
         // The first commit and its repetition are both cut.
-        const armed = proxy.resetAfterCommit({ cut, times: 2 })
+        const armed = at.proxy.resetAfterCommit({ cut, times: 2 })
         expect(await insist(run)).toMatchObject({ value: id })
         cuts += armed.cuts
         armed.disarm()
       }
     }
     expect(cuts).toBeGreaterThan(ROUNDS * 2)
-    expect([await written(), calls]).toEqual([ids, ids])
+    expect([await at.written(), calls]).toEqual([ids, ids])
   })
 
   it('a saga, the inbox and the outbox too', async () => {
@@ -134,7 +107,7 @@ describe.each(['after', 'before'] as const)('durable features whose commits are 
     const incoming = inbox<SqlTx>({}, kit())
     const answers: string[] = []
     for (const id of ids) {
-      const armed = proxy.resetAfterCommit({ cut, times: 2 })
+      const armed = at.proxy.resetAfterCommit({ cut, times: 2 })
       const outcome = await insist(async () => {
         const answered = await order.start(id, id)
         if (answered.outcome === 'running') await env.sleep(50)
@@ -142,16 +115,16 @@ describe.each(['after', 'before'] as const)('durable features whose commits are 
       })
       expect(['done', 'running']).toContain(outcome.outcome)
       armed.disarm()
-      proxy.resetAfterCommit({ cut })
+      at.proxy.resetAfterCommit({ cut })
       answers.push(await insist(() => incoming.claim({ source: 'chat', id, lane: id, payload: null })))
-      await insist(() => database.transaction('enqueue', tx => out.enqueue(tx, { lane: id, topic: 'mail', onceKey: id, payload: null })))
+      await insist(() => at.database.transaction('enqueue', tx => out.enqueue(tx, { lane: id, topic: 'mail', onceKey: id, payload: null })))
     }
-    for (let turn = 0; turn < 200 && (await written()).length < ROUNDS; turn++) {
+    for (let turn = 0; turn < 200 && (await at.written()).length < ROUNDS; turn++) {
       await env.sleep(100)
       await order.sweep(50)
     }
     await out.relay()
-    expect([...await written()].sort()).toEqual(ids)
+    expect([...await at.written()].sort()).toEqual(ids)
     expect(effects.filter(effect => effect.startsWith('charge')).sort()).toEqual(ids.map(id => `charge ${id}`))
     expect(effects.filter(effect => effect.startsWith('mail')).sort()).toEqual(ids.map(id => `mail ${id}`))
     // The claim whose answer was lost finds itself: to the sender it is a duplicate, and it is kept once.
@@ -160,46 +133,46 @@ describe.each(['after', 'before'] as const)('durable features whose commits are 
 
   it('control: what has no key of its own is doubled where the answer was lost, and only there', async () => {
     for (const id of ids) {
-      proxy.resetAfterCommit({ cut })
+      at.proxy.resetAfterCommit({ cut })
       // Told that the outcome is unknown, a caller without a key can only do it again.
       if (await codeOf(write(id)) === 'HF_STORE_UNKNOWN_COMMIT') await write(id)
     }
-    expect((await written()).length).toBe(cut === 'after' ? ROUNDS * 2 : ROUNDS)
+    expect((await at.written()).length).toBe(cut === 'after' ? ROUNDS * 2 : ROUNDS)
   })
 })
 
 describe('a black hole', () => {
   it('ends a transaction at its bound, whose connection is not used again; later calls find a new one', async () => {
-    const quick = await open({ transactionTimeout: '600ms', acquireTimeout: '500ms' })
+    const quick = await at.open({ transactionTimeout: '600ms', acquireTimeout: '500ms' })
     await write('warm', quick)
-    proxy.set({ blackHole: true })
+    at.proxy.set({ blackHole: true })
     const first = await timed(codeOf(write('lost', quick)))
     expect(first.code).toMatch(/HF_STORE_(?:TX_TIMEOUT|UNAVAILABLE)/)
     expect(first.tookMs).toBeLessThan(2_500)
     const second = await timed(codeOf(quick.ping()))
     expect(second.code).toBe('HF_STORE_UNAVAILABLE')
     expect(second.tookMs).toBeLessThan(2_500)
-    proxy.set({})
+    at.proxy.set({})
     expect(await codeOf(write('after', quick))).toBe('ok')
-    expect(await written()).toEqual(['warm', 'after'])
+    expect(await at.written()).toEqual(['warm', 'after'])
     await quick.close()
   })
 
   it('after COMMIT was sent leaves the outcome unknown, within the bound', async () => {
-    const quick = await open({ transactionTimeout: '600ms' })
+    const quick = await at.open({ transactionTimeout: '600ms' })
     await write('warm', quick)
-    const hole = proxy.cutWhen({ when: (sent, newFrom) => Buffer.from(sent).includes('COMMIT\0', newFrom), answered: () => false, within: '1h' })
+    const hole = at.proxy.cutWhen({ when: (sent, newFrom) => Buffer.from(sent).includes('COMMIT\0', newFrom), answered: () => false, within: '1h' })
     const { code, tookMs } = await timed(codeOf(write('kept', quick)))
-    expect([code, hole.cuts, await written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', 1, ['warm', 'kept']])
+    expect([code, hole.cuts, await at.written()]).toEqual(['HF_STORE_UNKNOWN_COMMIT', 1, ['warm', 'kept']])
     expect(tookMs).toBeLessThan(2_500)
     await quick.close()
   })
 
   it('aborts the holder of a lease before another gets it', async () => {
-    const kit: DurableKit<SqlTx> = { env, events: new EventBus(env), service: 'test', instance: 'cut off', database: () => database }
-    const other: DurableKit<SqlTx> = { ...kit, instance: 'other', database: () => direct }
+    const kit: DurableKit<SqlTx> = { env, events: new EventBus(env), service: 'test', instance: 'cut off', database: () => at.database }
+    const other: DurableKit<SqlTx> = { ...kit, instance: 'other', database: () => at.direct }
     const held = await lease<SqlTx>('lead', { ttl: '1s' }, kit).acquire()
-    proxy.set({ blackHole: true })
+    at.proxy.set({ blackHole: true })
     const startedMs = env.monotonic()
     for (;;) {
       const taken = await lease<SqlTx>('lead', { ttl: '1s' }, other).acquire()
@@ -211,18 +184,18 @@ describe('a black hole', () => {
       await env.sleep(20)
     }
     expect(env.monotonic() - startedMs).toBeLessThan(2_000)
-    proxy.set({})
+    at.proxy.set({})
   })
 })
 
 describe('a slow and a chopping network', () => {
   it('changes nothing but the time it takes', async () => {
-    proxy.set({ slice: '3b', latency: '2ms', jitter: '3ms' })
+    at.proxy.set({ slice: '3b', latency: '2ms', jitter: '3ms' })
     const lengths = [1, 100, 1_500]
     for (const length of lengths) await write('x'.repeat(length))
-    const back = await database.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY n'))
+    const back = await at.database.transaction('read', tx => tx.query<{ text: string }>('SELECT text FROM effect ORDER BY n'))
     expect(back.map(row => row.text.length)).toEqual(lengths)
-    expect((await written()).map(row => row.length)).toEqual(lengths)
+    expect((await at.written()).map(row => row.length)).toEqual(lengths)
   })
 })
 
@@ -233,9 +206,9 @@ describe('a flapping network', () => {
     const flapping = (async () => {
       for (let n = 0; n < 12; n++) {
         const { ok, denied } = { ok: told.ok.length, denied: told.denied.length }
-        await proxy.down()
+        await at.proxy.down()
         while (told.denied.length === denied) await env.sleep(5 + env.random() * 10)
-        await proxy.up()
+        await at.proxy.up()
         // Cut wherever it is by then.
         while (told.ok.length < ok + 4) await env.sleep(5)
         await env.sleep(env.random() * 10)
@@ -251,7 +224,7 @@ describe('a flapping network', () => {
       if (code !== 'ok') await env.sleep(5)
     }
     await flapping
-    const kept = await written()
+    const kept = await at.written()
     expect(new Set(kept).size).toBe(kept.length)
     expect(kept.filter(id => !told.unknown.includes(id))).toEqual(told.ok)
     expect([told.ok.length >= 48, told.denied.length >= 12]).toEqual([true, true])

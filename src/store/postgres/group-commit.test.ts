@@ -1,7 +1,7 @@
 /**
  * Statements that share a COMMIT: each caller is told what became of its own, on a real server behind a network that fails.
  */
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { HoldfastError, realEnv } from '../../core/index.ts'
 import { behindProxy, codeOf, INSERT, OPENING } from '../../../test/behind-proxy.ts'
 import { countRoundTrips } from '../../../test/round-trips.ts'
@@ -10,6 +10,7 @@ import { last } from '../last.ts'
 import { postgres } from './index.ts'
 
 const at = behindProxy()
+beforeAll(() => at.direct.transaction('unique', tx => tx.query('CREATE UNIQUE INDEX effect_text_key ON effect (text)')))
 const env = realEnv()
 const written = async (): Promise<readonly string[]> => (await at.written()).toSorted()
 const lone = (text: string, over = at.database, signal?: AbortSignal): Promise<unknown> => over.transaction('lone', tx => last(tx).query(INSERT, [text]), { lone: true, signal })

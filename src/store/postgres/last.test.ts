@@ -2,7 +2,7 @@
  * Statements that travel together: what a last statement and a connection that is handed on may not change, on a real server
  * behind a network that fails.
  */
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { HoldfastError } from '../../core/index.ts'
 import { behindProxy, codeOf, INSERT, OPENING } from '../../../test/behind-proxy.ts'
 import { countRoundTrips } from '../../../test/round-trips.ts'
@@ -12,6 +12,7 @@ import type { SqlTx } from '../port.ts'
 import { postgres } from './index.ts'
 
 const at = behindProxy()
+beforeAll(() => at.direct.transaction('unique', tx => tx.query('CREATE UNIQUE INDEX effect_text_key ON effect (text)')))
 const insertLast = (text: string, over = at.database): Promise<unknown> => over.transaction('last', tx => last(tx).query(INSERT, [text]))
 const insert = (text: string, over = at.database): Promise<unknown> => over.transaction('insert', tx => tx.query(INSERT, [text]))
 

@@ -7,27 +7,10 @@
 import { decodeJson, encodeJson, type Json } from '../../../src/core/index.ts'
 import { saga, sagaPort, type TicketPort } from '../../../src/durable/index.ts'
 import type { RunRow } from '../../../src/durable/saga/port.ts'
-import { OutsideError, OutsideWorld, type OutsideOptions } from '../../../src/testing/index.ts'
-import { effects, field, LEASE, loop, order, type Flow, type FlowProcess, type FlowView, type Outside } from '../flow.ts'
+import { effects, LEASE, loop, order, type Flow, type FlowProcess, type FlowView } from '../flow.ts'
+import { Panel } from './panel.ts'
 
 const OPERATOR = { id: 'operator', via: 'code' } as const
-
-/** Carries out everything but what it refuses; a resource is an effect of its own. */
-class Panel implements Outside {
-  readonly world: OutsideWorld
-  readonly #refuses: readonly string[]
-
-  constructor(options: OutsideOptions, refuses: readonly string[]) {
-    this.world = new OutsideWorld(options)
-    this.#refuses = refuses
-  }
-
-  handle(name: string, request: Json): Json {
-    if (name === 'rings') return this.world.count('ring')
-    if (this.#refuses.includes(name)) throw new OutsideError(422, `${name}: not for this customer`)
-    return this.world.request(name, { key: field(request, 'key') })
-  }
-}
 
 function runOf<Tx>(view: FlowView<Tx>, name: string): Promise<RunRow | undefined> {
   return view.read(tx => sagaPort<Tx>(view).read(tx, { saga: name, id: view.id }))
@@ -40,7 +23,7 @@ function ask<Tx>(process: FlowProcess<Tx>, what: string, key: string): Promise<J
 /** Two workspaces in one step, then a refusal: both are dropped again, and nothing that was not made. */
 export const trackFlow: Flow = {
   name: 'saga-track',
-  outside: (_, options = {}) => new Panel({ failsAfterEffect: [2, 4], ...options }, ['open']),
+  outside: (_, options = {}) => new Panel({ failsAfterEffect: [2, 4], ...options }, { refuses: ['open'] }),
   main(process) {
     const deploy = saga('deploy', {
       version: 1, input: order(), lease: LEASE, attempts: 1_000, undoAttempts: 1_000, crashes: 1_000,
@@ -77,7 +60,7 @@ function tickets<Tx>(): TicketPort<Tx> {
 /** Locks, waits for a confirmation, erases, unlocks: it is erased once, and never before somebody said so. */
 export const confirmFlow: Flow = {
   name: 'saga-confirm',
-  outside: (_, options = {}) => new Panel({ failsAfterEffect: [2, 3], ...options }, []),
+  outside: (_, options = {}) => new Panel({ failsAfterEffect: [2, 3], ...options }),
   main(process) {
     const erase = saga('erase', {
       version: 1, input: order(), lease: LEASE, attempts: 1_000, crashes: 1_000,
@@ -111,7 +94,7 @@ export const confirmFlow: Flow = {
 /** Cancelled while it is under way: undone as the operator was told, or done where he was refused. */
 export const cancelFlow: Flow = {
   name: 'saga-cancel',
-  outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }, []),
+  outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }),
   main(process) {
     const { kit, id } = process
     const provision = saga('cancelled', {
@@ -144,7 +127,7 @@ export const cancelFlow: Flow = {
 /** A panel that does not answer its first two callers, ever: whoever waits gives the run back at the step's timeout. */
 export const hangingFlow: Flow = {
   name: 'saga-hanging',
-  outside: (_, options = {}) => new Panel({ ...options }, []),
+  outside: (_, options = {}) => new Panel(options, { looks: { rings: world => world.count('ring') } }),
   main(process) {
     const slow = saga('hanging', {
       version: 1, input: order(), lease: LEASE, attempts: 1_000, crashes: 1_000, ...(process.without('timeout') ? { stepTimeout: '10h' as const } : { stepTimeout: '20s' as const }),

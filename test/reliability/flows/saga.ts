@@ -5,25 +5,8 @@
 import type { Json } from '../../../src/core/index.ts'
 import { saga, sagaPort, type Step } from '../../../src/durable/index.ts'
 import type { RunRow, StepRow } from '../../../src/durable/saga/port.ts'
-import { OutsideError, OutsideWorld, type OutsideOptions } from '../../../src/testing/index.ts'
-import { effects, field, LEASE, loop, order, rows, text, type Flow, type FlowProcess, type FlowView, type Outside } from '../flow.ts'
-
-/** What the panel does about each request. */
-class Panel implements Outside {
-  readonly world: OutsideWorld
-  readonly #refuses: readonly string[]
-
-  constructor(options: OutsideOptions, refuses: readonly string[]) {
-    this.world = new OutsideWorld(options)
-    this.#refuses = refuses
-  }
-
-  handle(name: string, request: Json): Json {
-    if (name === 'look-up') return this.world.find('activate') ?? null
-    if (this.#refuses.includes(name)) throw new OutsideError(422, `${name}: not for this customer`)
-    return this.world.request(name, { key: field(request, 'key') })
-  }
-}
+import { effects, LEASE, loop, order, rows, text, type Flow, type FlowProcess, type FlowView } from '../flow.ts'
+import { Panel } from './panel.ts'
 
 interface Journal {
   readonly run: RunRow | undefined
@@ -48,7 +31,10 @@ export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow
   const name = `provision-${last}-${ends}`
   return {
     name: `saga-${last}-${ends}${patient ? '-patient' : ''}`,
-    outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }, [...(ends === 'done' ? [] : ['activate']), ...(ends === 'stuck' ? ['release'] : [])]),
+    outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }, {
+      refuses: [...(ends === 'done' ? [] : ['activate']), ...(ends === 'stuck' ? ['release'] : [])],
+      looks: { 'look-up': world => world.find('activate') ?? null },
+    }),
     main<Tx>(process: FlowProcess<Tx>) {
       const { kit, env, id } = process
       const key = { saga: name, id }

@@ -77,7 +77,7 @@ export async function runParts({ plan, seed, commit, dir, signal, say }: PartsOp
 /** Undefined: it came to its end. */
 function inProcess(script: string, part: Part, signal: AbortSignal, onFigures: (figures: Figures) => void): Promise<string | undefined> {
   return new Promise(resolve => {
-    const child = fork(script, [JSON.stringify(part)], { execArgv: script.endsWith('.ts') ? ['--import', 'tsx'] : ['--max-semi-space-size=64'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = fork(script, [JSON.stringify(part)], { execArgv: script.endsWith('.ts') ? ['--import', 'tsx'] : ['--max-semi-space-size=64'], stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
     let stderr = ''
     const stop = (): void => { child.kill('SIGTERM') }
     signal.addEventListener('abort', stop, { once: true })
