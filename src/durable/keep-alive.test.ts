@@ -140,3 +140,28 @@ describe('heartbeats', () => {
     expect(told?.aborted).toBe(true)
   })
 })
+
+describe('the end of a lease on the wall clock', () => {
+  it('is a tenth before the store lets another in, and moves with a heartbeat', async () => {
+    const env = simulatedEnv()
+    const begunMs = env.now()
+    const lease = new KeepAlive({ env, what: 'lease x', ttlMs: 10_000, askedAtMs: env.monotonic(), renew: () => Promise.resolve(true) })
+    expect(lease.endsAtMs - begunMs).toBe(9_000)
+    await env.advance('5s')
+    expect(lease.endsAtMs - begunMs).toBeCloseTo(10_000 / 3 + 9_000)
+    lease.stop()
+    // Given back: nothing more may be done under it.
+    expect(lease.endsAtMs).toBe(env.now())
+  })
+
+  it('does not move while the process stands still: what is sent afterwards bears a time that is over', async () => {
+    const env = simulatedEnv()
+    const begunMs = env.now()
+    const lease = keepAlive(env)
+    env.pause()
+    await env.advance('30s')
+    expect([env.now() - begunMs >= 30_000, lease.endsAtMs - begunMs]).toEqual([true, 9_000])
+    env.resume()
+    lease.stop()
+  })
+})

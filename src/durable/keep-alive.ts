@@ -54,6 +54,14 @@ export class KeepAlive {
     return this.#options.env.monotonic() < this.#untilMs
   }
 
+  /** The wall clock at its end, if it is not renewed. Later than the true end never: a process that is frozen in here reads an earlier one. */
+  get endsAtMs(): number {
+    const { env } = this.#options
+    const nowMs = env.now()
+    const leftMs = this.#untilMs - env.monotonic()
+    return nowMs + (this.held ? leftMs : Math.min(0, leftMs))
+  }
+
   /**
    * For work under the lease: aborts when it is lost or `outer` aborts, until `stop()`.
    * Not AbortSignal.any: on Node 20 a signal of it that somebody still listens to is kept for ever, one for each message.

@@ -6,7 +6,9 @@ import { simulatedEnv, type SimulatedEnv } from '../testing/index.ts'
 import { inbox } from './inbox/inbox.ts'
 import type { DurableKit } from './kit.ts'
 import { once } from './once/once.ts'
+import { refuse } from './failure.ts'
 import { outbox } from './outbox/outbox.ts'
+import { saga } from './saga/saga.ts'
 
 /**
  * A process that is stopped for longer than its lease while the store's answer is on its way: the answer is read when it goes
@@ -88,6 +90,40 @@ describe.each([['longer than the lease', 31_000, false], ['shorter than the leas
     // The first attempt came to nothing; it is taken again.
     expect(handled).toEqual(acts ? [1] : [2])
     await Promise.all([processor.stop(), env.advance('1s')])
+  })
+})
+
+describe('a call that leaves the process after it stood still', () => {
+  /** What each kind of call is told about its time, read when the process has stood still in the call, just before its request. */
+  it.each([['stood still for longer than the lease', 40_000, true], ['did not (control)', 0, false]] as const)('bears a time that is over, where it %s', async (_how, ms, over) => {
+    const { env, kit } = await world()
+    const late: Record<string, boolean> = {}
+    const ask = async (kind: string, context: { readonly untilMs: number }): Promise<void> => {
+      if (ms > 0) await stopped(env, ms)
+      late[kind] = context.untilMs < env.now()
+    }
+    const lost = (): never => { throw new Error('socket hang up') }
+    const pay = once('pay', { input: text, key: id => id, lease: '30s', call: async (id: string, context) => { await ask('once', context); return id }, onUnknown: { verify: async (_, context) => { await ask('verify of once', context); return { happened: false as const } } } }, kit)
+    const unsure = once('unsure', { input: text, key: id => id, lease: '30s', call: (): Promise<string> => lost(), onUnknown: { verify: async (_, context) => { await ask('verify of once', context); return { happened: true as const, value: 'x' } } } }, kit)
+    const provision = saga('provision', { version: 1, input: text, lease: '30s', run: step => step('make', { effect: 'idempotent', run: async context => { await ask('step', context); return 'made' } }) }, kit)
+    const refused = { effect: 'idempotent', run: async () => { throw refuse('no') } } as const
+    const undone = saga('undone', { version: 1, input: text, lease: '30s', run: async step => {
+      await step('make', { effect: 'idempotent', run: async () => 1, undo: async (_, context) => ask('undo', context) })
+      return step('refused', refused)
+    } }, kit)
+    const dropped = saga('dropped', { version: 1, input: text, lease: '30s', undo: { key: async (_id, context) => ask('undo of a resource', context) }, run: async step => {
+      await step('make', { effect: 'idempotent', run: async ({ track }) => track('key', 'k') })
+      return step('refused', refused)
+    } }, kit)
+    const out = outbox<MemoryTx>({ lease: '30s' }, kit)
+    out.topic('mail', { timeout: '5m', send: async (_, context) => ask('send', context) })
+    await kit.database().transaction('enqueue', tx => out.enqueue(tx, { lane: 'l', topic: 'mail', onceKey: 'a', payload: null }))
+    for (const begun of [pay('a'), unsure('b').then(() => unsure('b')), provision.start('c', 'c'), undone.start('d', 'd'), dropped.start('e', 'e'), out.relay()]) {
+      begun.catch(() => undefined)
+      await env.advance('2m')
+    }
+    const kinds = ['once', 'verify of once', 'step', 'undo', 'undo of a resource', 'send']
+    expect(late).toEqual(Object.fromEntries(kinds.map(kind => [kind, over])))
   })
 })
 

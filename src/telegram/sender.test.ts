@@ -25,7 +25,7 @@ function sender(answer: ((body: Record<string, unknown>) => Response | Promise<R
   const outcome = async (): Promise<unknown> => {
     let result: unknown
     const message = { lane: 'chat:42', topic: 'telegram', onceKey: 'k', attempt: 1, payload: { method: 'sendMessage', args: { chat_id: '42', text: 'hi' } } as Json }
-    send(message, { signal: new AbortController().signal, key: 'k' }).then(value => { result = value }, (error: unknown) => { result = failureVerdict(error) })
+    send(message, { signal: new AbortController().signal, key: 'k', untilMs: Infinity }).then(value => { result = value }, (error: unknown) => { result = failureVerdict(error) })
     await env.until(() => result !== undefined, '60s')
     return result
   }

@@ -14,7 +14,7 @@ const settings = JSON.parse(process.argv[2] ?? '{}') as InstanceSettings
 const { leaseMs } = settings
 const guarded = settings.guards === 'on'
 const leaseFor = `${leaseMs}ms` as const
-/** A call that leaves the process later than this is refused by the outside world. */
+/** What arrives later than this is refused by the outside world. */
 const CALL_WITHIN_MS = leaseMs * 0.4
 const AGAIN_MS = 100
 
@@ -43,8 +43,9 @@ hold.migrations([{
 const book = (tx: SqlTx, kind: string, { id, lane, position }: Order): Promise<unknown> =>
   tx.query('INSERT INTO booked (kind, id, lane, position) VALUES ($1, $2, $3, $4)', [kind, id, lane, position])
 
-async function ask(kind: Effect['kind'], { id, lane, position, refused }: Order, key: string, signal: AbortSignal): Promise<string> {
-  const effect: Effect = { kind, id, key, lane, position, refused, deadlineMs: sharedMs() + CALL_WITHIN_MS }
+/** What a process sends that was frozen until another had its lease is late: the end of the lease does not move with the clock it reads then. */
+async function ask(kind: Effect['kind'], { id, lane, position, refused }: Order, key: string, { signal, untilMs }: { readonly signal: AbortSignal; readonly untilMs: number }): Promise<string> {
+  const effect: Effect = { kind, id, key, lane, position, refused, deadlineMs: Math.min(untilMs, Date.now() + CALL_WITHIN_MS) }
   const response = await fetch(`${settings.outsideUrl}/do`, { method: 'POST', body: JSON.stringify(effect), signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_WITHIN_MS)]) })
   if (!response.ok) throw Object.assign(new Error(`${kind}: ${String(response.status)}`), { status: response.status })
   return ((await response.json()) as { readonly receipt: string }).receipt
@@ -59,7 +60,7 @@ async function find(kind: Effect['kind'], key: string): Promise<{ readonly happe
 const note = hold.once('note', { input: order, key: ({ id }) => keyOf(id), write: async (given, { tx }) => { await book(tx, 'note', given); return given.position } })
 const charge = hold.once('charge', {
   input: order, key: ({ id }) => keyOf(id), lease: leaseFor,
-  call: (given, { key, signal }) => ask('charge', given, key, signal),
+  call: (given, context) => ask('charge', given, context.key, context),
   onUnknown: { verify: (_given, { key }) => find('charge', key) },
 })
 const fulfil = hold.saga('fulfil', {
@@ -67,17 +68,17 @@ const fulfil = hold.saga('fulfil', {
   run: async (step, given) => {
     await step('reserve', {
       effect: 'once', verify: ({ key }) => find('reserve', key),
-      run: ({ key, signal }) => ask('reserve', given, key, signal),
-      undo: (_receipt, { key, signal }) => ask('release', given, key, signal),
+      run: context => ask('reserve', given, context.key, context),
+      undo: (_receipt, context) => ask('release', given, context.key, context),
     })
     await step('book', { write: ({ tx }) => book(tx, 'book', given).then(() => null), undo: (_nothing, { tx }) => book(tx, 'unbook', given) })
-    return step('confirm', { effect: 'idempotent', run: ({ key, signal }) => ask('confirm', given, key, signal) })
+    return step('confirm', { effect: 'idempotent', run: context => ask('confirm', given, context.key, context) })
   },
 })
 for (const topic of ['mail', 'push'] as const) {
   hold.outbox.topic(topic, {
     repeatable: topic === 'push', attempts: 100, backoff: '100ms', backoffMax: '1s', timeout: '1s',
-    send: async ({ payload }, { key, signal }) => { await ask(topic, payload as unknown as Order, guarded ? key : keyOf(key), signal) },
+    send: async ({ payload }, context) => { await ask(topic, payload as unknown as Order, guarded ? context.key : keyOf(context.key), context) },
   })
 }
 

@@ -8,7 +8,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { seededRandom } from '../../src/testing/index.ts'
-import { sharedMs, type Effect } from './protocol.ts'
+import type { Effect } from './protocol.ts'
 
 export interface Done {
   readonly effect: Effect
@@ -43,7 +43,7 @@ export async function openOutside(seed: number): Promise<Outside> {
   const act = (effect: Effect, response: ServerResponse): void => {
     counts.calls += 1
     const mood = moody ? random() : 1
-    if (sharedMs() > effect.deadlineMs) {
+    if (Date.now() > effect.deadlineMs) {
       counts.late += 1
       return answer(response, 429, {})
     }

@@ -52,7 +52,7 @@ export interface Effect {
   readonly lane: string
   readonly position: number
   readonly refused: boolean
-  /** On the clock that all processes of a machine share: what arrives later is refused. */
+  /** Wall clock, of one machine: what arrives later is refused. */
   readonly deadlineMs: number
 }
 

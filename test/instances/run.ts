@@ -165,14 +165,18 @@ async function allReady(fleet: Fleet): Promise<void> {
   }
 }
 
-/** What an operator does with an order that five holders died over. It goes to the end of its lane; who it was and why it was parked is kept for the verdict. */
+/**
+ * What an operator does with an order that five holders died over. It goes to the end of its lane; who it was and why it was parked is kept for
+ * the verdict, and before it is done: the answer may be lost.
+ */
 async function retryParked(sql: createSql.Sql, parked: Map<string, string>): Promise<void> {
   try {
-    const rows = await withinSeconds(5, sql.unsafe<{ id: string; reason: string | null }[]>(`
-      WITH found AS (SELECT source, id, reason FROM holdfast.inbox_row WHERE state = 'parked' FOR UPDATE)
-      UPDATE holdfast.inbox_row r SET state = 'queued', attempts = 0, wake_at = clock_timestamp(), seq = nextval(pg_get_serial_sequence('holdfast.inbox_row', 'seq'))
-        FROM found WHERE r.source = found.source AND r.id = found.id RETURNING r.id, found.reason`))
+    const rows = await withinSeconds(5, sql.unsafe<{ id: string; reason: string | null }[]>("SELECT id, reason FROM holdfast.inbox_row WHERE state = 'parked'"))
+    if (rows.length === 0) return
     for (const { id, reason } of rows) parked.set(id, reason ?? '')
+    await withinSeconds(5, sql.unsafe(`
+      UPDATE holdfast.inbox_row SET state = 'queued', attempts = 0, wake_at = clock_timestamp(), seq = nextval(pg_get_serial_sequence('holdfast.inbox_row', 'seq'))
+       WHERE state = 'parked' AND id = ANY ($1)`, [rows.map(row => row.id)]))
   } catch {
     // The server is away; the next turn looks again.
   }

@@ -177,12 +177,12 @@ async function settleByHand(tx: SqlTx, name: string, key: string, as: 'released'
   return rows.length === 1
 }
 
-/** Index once_record_expires. Two sweeps at once skip each other's rows. */
+/** Index once_record_expires, of which only what has expired is read (inbox/sql.ts). Two sweeps at once skip each other's rows. */
 async function prune(tx: SqlTx, limit: number): Promise<number> {
   const rows = await tx.query(`
     DELETE FROM holdfast.once_record
-     WHERE (name, key) IN (SELECT name, key FROM holdfast.once_record
-                            WHERE expires_at < clock_timestamp() AND state IN ('done', 'released', 'discarded') ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+     WHERE ctid = ANY (ARRAY (SELECT ctid FROM holdfast.once_record
+                            WHERE expires_at < (SELECT clock_timestamp()) AND state IN ('done', 'released', 'discarded') ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))
      RETURNING 1`, [limit])
   return rows.length
 }

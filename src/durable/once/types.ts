@@ -37,6 +37,11 @@ export interface LocalOnce<In, I, R extends Json | void, Tx> extends OnceBase<In
 export interface OnceContext {
   readonly key: string
   readonly signal: AbortSignal
+  /**
+   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
+   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
+   */
+  readonly untilMs: number
 }
 
 export type Verified<R> = { readonly happened: true; readonly value: R } | { readonly happened: false }

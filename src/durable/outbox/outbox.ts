@@ -17,7 +17,7 @@ import { outboxMemory } from './memory.ts'
 import { ALL_LANES, type OutboxPort, type OutboxRow } from './port.ts'
 import { outboxSql } from './sql.ts'
 import { resolveTopic, settlementOf, type Decision, type Topic } from './topic.ts'
-import { OUTBOX_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type TopicOptions } from './types.ts'
+import { OUTBOX_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type SendContext, type TopicOptions } from './types.ts'
 
 /** A lane gives its turn to others after so many messages. */
 const MESSAGES_PER_TURN = 20
@@ -99,7 +99,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
         if (begun.lost) keepAlive.lose('another instance took over')
         // Stalled while it was marked: whoever holds the lane by now calls it unknown or sends it.
         if (begun.row === undefined || !keepAlive.held) break
-        await sendOne(begun.row, fence, signal)
+        await sendOne(begun.row, fence, signal, keepAlive)
       }
       if (keepAlive.held) await kit.database().transaction('outbox.release', tx => port().releaseLane(last(tx), lane, fence))
     } catch {
@@ -133,11 +133,11 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
     }
   }
 
-  async function sendOne(row: OutboxRow, fence: number, signal: AbortSignal): Promise<void> {
+  async function sendOne(row: OutboxRow, fence: number, signal: AbortSignal, keepAlive: KeepAlive): Promise<void> {
     const topic = topics.need(row.topic)
     const message: OutboxMessage = { lane: row.lane, topic: row.topic, onceKey: row.onceKey, payload: decodeJson<Json>(row.payload), attempt: row.attempts }
-    const key = sha256(`outbox:${row.onceKey}`)
-    const decision = await withContext({ component: `outbox ${row.topic}`, correlationId: row.onceKey }, () => topic.decide(message, key, signal))
+    const context: SendContext = { key: sha256(`outbox:${row.onceKey}`), signal, get untilMs() { return keepAlive.endsAtMs } }
+    const decision = await withContext({ component: `outbox ${row.topic}`, correlationId: row.onceKey }, () => topic.decide(message, context))
     for (let attempt = 1; ; attempt++) {
       try {
         await kit.database().transaction('outbox.settle', tx => settle(tx, row, fence, decision, last(tx)))

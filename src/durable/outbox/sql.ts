@@ -162,11 +162,11 @@ async function settleByHand(tx: SqlTx, onceKey: string, as: 'queued' | 'discarde
   return rows.length === 1
 }
 
-/** Index outbox_expires. Rows of outbox_lane stay: numbers must not begin again. */
+/** Index outbox_expires, of which only what has expired is read (inbox/sql.ts). Rows of outbox_lane stay: numbers must not begin again. */
 async function prune(tx: SqlTx, limit: number): Promise<number> {
   const rows = await tx.query(`
     DELETE FROM holdfast.outbox_message
-     WHERE (lane, seq) IN (SELECT lane, seq FROM holdfast.outbox_message WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+     WHERE ctid = ANY (ARRAY (SELECT ctid FROM holdfast.outbox_message WHERE expires_at < (SELECT clock_timestamp()) ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))
      RETURNING 1`, [limit])
   return rows.length
 }

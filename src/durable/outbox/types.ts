@@ -54,7 +54,18 @@ export type SendResult =
   /** Bytes left, and nobody knows what became of them. */
   | { readonly kind: 'unknown'; readonly reason: string }
 
-export type Send = (message: OutboxMessage, context: { readonly signal: AbortSignal; readonly key: string }) => Promise<SendResult | undefined | void>
+export interface SendContext {
+  readonly signal: AbortSignal
+  /** Derived from the message's once-key: the same for every attempt, in every process. */
+  readonly key: string
+  /**
+   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
+   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
+   */
+  readonly untilMs: number
+}
+
+export type Send = (message: OutboxMessage, context: SendContext) => Promise<SendResult | undefined | void>
 
 export interface TopicOptions {
   readonly send: Send

@@ -46,11 +46,11 @@ async function clear(tx: SqlTx, store: string, owner: string, slot: string | und
   return (await tx.query(`DELETE FROM holdfast.retry_entry WHERE store = $1 AND owner = $2 AND ($3::text IS NULL OR slot = $3) RETURNING 1`, [store, owner, slot ?? null])).length
 }
 
-/** Index retry_entry_expires. Two sweeps at once skip each other's rows. */
+/** Index retry_entry_expires, of which only what has expired is read (inbox/sql.ts). Two sweeps at once skip each other's rows. */
 async function prune(tx: SqlTx, limit: number): Promise<number> {
   const rows = await tx.query(`
     DELETE FROM holdfast.retry_entry
-     WHERE (store, owner, slot) IN (SELECT store, owner, slot FROM holdfast.retry_entry WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+     WHERE ctid = ANY (ARRAY (SELECT ctid FROM holdfast.retry_entry WHERE expires_at < (SELECT clock_timestamp()) ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))
      RETURNING 1`, [limit])
   return rows.length
 }

@@ -225,12 +225,13 @@ export class Execution<In, I, R extends Json | void, Tx> {
   }
 
   #callContext(name: string, signal: AbortSignal): CallContext {
-    return { key: sha256(`saga:${this.#turn.name}:${this.#run.id}:${name}`), signal }
+    const { keepAlive } = this.#recording
+    return { key: sha256(`saga:${this.#turn.name}:${this.#run.id}:${name}`), signal, get untilMs() { return keepAlive.endsAtMs } }
   }
 
   #stepContext(seq: number, name: string, signal: AbortSignal): StepContext<string> {
     const tracked = this.#tracks.filter(track => track.seq === seq && track.state === 'made').map(({ kind, resource, description }) => ({ kind, id: resource, ...(description === null ? {} : { description }) }))
-    return { ...this.#callContext(name, signal), tracked, track: (kind, id, description) => this.#track({ seq, kind, resource: id, description: description ?? null }) }
+    return Object.assign(this.#callContext(name, signal), { tracked, track: (kind: string, id: string, description?: string) => this.#track({ seq, kind, resource: id, description: description ?? null }) })
   }
 
   /** Durable before the step goes on, and known to this turn's way back. */

@@ -199,11 +199,11 @@ async function waiting(tx: SqlTx, overdueMs: number, limit: number): Promise<rea
   return [...asked, ...overdue].map(runOf)
 }
 
-/** Index saga_expires; steps go with their run (ON DELETE CASCADE). */
+/** Index saga_expires, of which only what has expired is read (inbox/sql.ts); steps go with their run (ON DELETE CASCADE). */
 async function prune(tx: SqlTx, limit: number): Promise<number> {
   const rows = await tx.query(`
     DELETE FROM holdfast.saga_run
-     WHERE (saga, id) IN (SELECT saga, id FROM holdfast.saga_run WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+     WHERE ctid = ANY (ARRAY (SELECT ctid FROM holdfast.saga_run WHERE expires_at < (SELECT clock_timestamp()) ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))
      RETURNING 1`, [limit])
   return rows.length
 }

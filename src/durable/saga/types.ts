@@ -11,6 +11,11 @@ export interface CallContext {
   readonly key: string
   /** Aborts at the step's timeout, when the run is cancelled or out of time, and when it was lost to another instance. */
   readonly signal: AbortSignal
+  /**
+   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
+   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
+   */
+  readonly untilMs: number
 }
 
 /** Something that a step made and that is undone by the handler registered for its kind. */

@@ -87,7 +87,7 @@ export class Undoing<Tx> {
         await this.#recording.journal(tx, entry('undone'))
       })
     } else {
-      if (undo !== undefined) await this.#calls.run(`undo of ${name}`, timeoutMs, signal => undo({ key: this.#key(name), signal }))
+      if (undo !== undefined) await this.#calls.run(`undo of ${name}`, timeoutMs, signal => undo(this.#context(name, signal)))
       await this.#recording.persist('saga.undone', tx => this.#recording.journal(last(tx), entry(undo === undefined ? 'kept' : 'undone')), true)
     }
     this.#tell(name, 'done', undo === undefined && undoIn === undefined ? 'it has no undo and is kept' : undefined)
@@ -97,16 +97,16 @@ export class Undoing<Tx> {
     const handler = this.#handlers[track.kind]
     const name = trackName(track)
     if (handler === undefined) throw new HoldfastError('HF_SAGA_DIVERGED', { message: `nothing undoes a ${track.kind} in this version of the code` })
-    await this.#calls.run(`undo of ${name}`, this.#timeoutMs, signal => handler(track.resource, { key: this.#key(name), signal }))
+    await this.#calls.run(`undo of ${name}`, this.#timeoutMs, signal => handler(track.resource, this.#context(name, signal)))
     await this.#recording.persist('saga.undone', async tx => {
       if (!await this.#recording.port.untrack(last(tx), this.#recording.key, this.#recording.fence, track.kind, track.resource)) throw this.#recording.refused()
     })
     this.#tell(name, 'done', undefined)
   }
 
-  #key(name: string): string {
-    const { saga, id } = this.#recording.key
-    return sha256(`saga:${saga}:${id}:${name}:undo`)
+  #context(name: string, signal: AbortSignal): CallContext {
+    const { key: { saga, id }, keepAlive } = this.#recording
+    return { key: sha256(`saga:${saga}:${id}:${name}:undo`), signal, get untilMs() { return keepAlive.endsAtMs } }
   }
 
   #tell(step: string, outcome: 'done' | 'failed', message: string | undefined): void {

@@ -48,6 +48,7 @@ interface InstancesRun {
   readonly staleWritesRefused: number
   readonly leaseOperations: number
   readonly orders: number
+  readonly leaseMs: number
   readonly recovery: { readonly n: number; readonly p50: number; readonly p95: number; readonly max: number; readonly withinTwiceTheLease: number }
 }
 
@@ -73,7 +74,7 @@ async function instances({ seed, count }: Part): Promise<Figures> {
     return {
       ...NOTHING, count: guarded.steps, operations: guarded.steps + guarded.leaseOperations, faults: guarded.faults, reached: guarded.reached, anomalies: wrong(guarded),
       found: [...guarded.anomalies.map(anomaly => JSON.stringify(anomaly)), ...guarded.stuck],
-      sums: { ...guarded.counts, 'orders': guarded.orders, 'lease operations': guarded.leaseOperations, 'stale writes refused': guarded.staleWritesRefused, 'recoveries': guarded.recovery.n, 'recoveries within twice the lease': guarded.recovery.withinTwiceTheLease },
+      sums: { ...guarded.counts, 'orders': guarded.orders, 'lease operations': guarded.leaseOperations, 'stale writes refused': guarded.staleWritesRefused, 'recoveries': guarded.recovery.n, 'recoveries within twice the lease': guarded.recovery.withinTwiceTheLease, 'ms of lease': guarded.leaseMs, 'ms until half of the recoveries were over': guarded.recovery.p50, 'ms until 95 % were': guarded.recovery.p95, 'ms until all were': guarded.recovery.max },
       control: { 'all guards off': wrong(control) === 0 ? 'not found' : `${String(wrong(control))} anomalies in ${String(control.steps)} steps: ${JSON.stringify(control.counts)}` },
       seconds: guarded.seconds,
     }
