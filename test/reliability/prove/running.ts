@@ -74,7 +74,7 @@ async function instances({ seed, count }: Part): Promise<Figures> {
     return {
       ...NOTHING, count: guarded.steps, operations: guarded.steps + guarded.leaseOperations, faults: guarded.faults, reached: guarded.reached, anomalies: wrong(guarded),
       found: [...guarded.anomalies.map(anomaly => JSON.stringify(anomaly)), ...guarded.stuck],
-      sums: { ...guarded.counts, 'orders': guarded.orders, 'lease operations': guarded.leaseOperations, 'stale writes refused': guarded.staleWritesRefused, 'recoveries': guarded.recovery.n, 'recoveries within twice the lease': guarded.recovery.withinTwiceTheLease, 'ms of lease': guarded.leaseMs, 'ms until half of the recoveries were over': guarded.recovery.p50, 'ms until 95 % were': guarded.recovery.p95, 'ms until all were': guarded.recovery.max },
+      sums: { ...guarded.counts, 'orders': guarded.orders, 'lease operations': guarded.leaseOperations, 'stale writes refused': guarded.staleWritesRefused, 'recoveries': guarded.recovery.n, 'recoveries within twice the lease': guarded.recovery.withinTwiceTheLease, 'recoveries (ms): lease': guarded.leaseMs, 'recoveries (ms): median': guarded.recovery.p50, 'recoveries (ms): within, for 95 %': guarded.recovery.p95, 'recoveries (ms): longest': guarded.recovery.max },
       control: { 'all guards off': wrong(control) === 0 ? 'not found' : `${String(wrong(control))} anomalies in ${String(control.steps)} steps: ${JSON.stringify(control.counts)}` },
       seconds: guarded.seconds,
     }
