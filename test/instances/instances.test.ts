@@ -30,8 +30,14 @@ describe('four instances', () => {
   }, 240_000)
 
   it('control: without the guards it is found out', async () => {
-    const report = await runInstances({ ...OPTIONS, seconds: 18, guards: 'off', leaseMs: 1_500, leaseKeys: 4, restWithinMs: 2_000 })
-    expect(report.counts.doubled).toBeGreaterThan(0)
-    expect(report.counts.staleWritesAccepted).toBeGreaterThan(0)
-  }, 120_000)
+    const found = { doubled: 0, staleWritesAccepted: 0 }
+    // Real time: what a run of 18 seconds may miss by luck the next one does not.
+    for (let seed = OPTIONS.seed; seed < OPTIONS.seed + 3 && (found.doubled === 0 || found.staleWritesAccepted === 0); seed++) {
+      const { counts } = await runInstances({ ...OPTIONS, seed, seconds: 18, guards: 'off', leaseMs: 1_500, leaseKeys: 4, restWithinMs: 2_000 })
+      found.doubled += counts.doubled
+      found.staleWritesAccepted += counts.staleWritesAccepted
+    }
+    expect(found.doubled).toBeGreaterThan(0)
+    expect(found.staleWritesAccepted).toBeGreaterThan(0)
+  }, 240_000)
 })

@@ -104,19 +104,31 @@ describe('a statement that waits to be sent', () => {
     await at.reopen({ connections: 1, acquireTimeout: '400ms' })
     let release = (): void => undefined
     const holding = at.database.transaction('holds', () => new Promise<void>(resolve => { release = resolve }))
-    const early = lone('early')
+    const early = lone('early').catch((error: unknown) => error)
     await env.sleep(300)
     const late = codeOf(lone('late'))
-    await expect(early).rejects.toMatchObject({ code: 'HF_STORE_UNAVAILABLE', context: { transaction: 'lone' } })
-    await expect(early).rejects.toThrow(/^transaction lone was not begun: .*1 connections/)
+    const told = await early
     release()
     await holding
+    expect(told).toMatchObject({ code: 'HF_STORE_UNAVAILABLE', context: { transaction: 'lone' } })
+    // Its own time and that of the connection that was asked for with it end at the same moment.
+    expect(String(told)).toMatch(/transaction lone(: waited 400 ms to be sent| was not begun: .*1 connections)/)
     expect([await late, await written()]).toEqual(['ok', ['late']])
+  })
+
+  it('and finds no server is told so by name', async () => {
+    await at.proxy.down()
+    await env.sleep(100)
+    const told = await Promise.all(['a', 'b'].map(text => lone(text).catch((error: unknown) => error)))
+    for (const error of told) {
+      expect(error).toMatchObject({ code: 'HF_STORE_UNAVAILABLE', context: { transaction: 'lone' } })
+      expect(String(error)).toMatch(/transaction lone was not begun: /)
+    }
   })
 
   it('is refused when the store closes', async () => {
     await at.database.close()
-    expect(await codeOf(lone('late'))).toBe('HF_STORE_UNAVAILABLE')
+    await expect(lone('late')).rejects.toMatchObject({ code: 'HF_STORE_UNAVAILABLE', context: { transaction: 'lone' } })
   })
 })
 
