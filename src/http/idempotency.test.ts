@@ -311,6 +311,26 @@ describe('the door', () => {
     expect(headers).toEqual(['content-type'])
   })
 
+  it('tells a call until when it may be made, also after heartbeats', async () => {
+    const left: number[] = []
+    const handler = idempotent(sourceOf(world.kit()), 'refund', {
+      tenant: tenantOf, lease: '30s', onUnknown: 'hold',
+      call: async (_request, context) => {
+        for (let i = 0; i < 3; i++) {
+          left.push(context.untilMs - world.env.now())
+          await world.env.sleep(20_000)
+        }
+        return new Response(context.idempotencyKey)
+      },
+    })
+    const answered = handler(post('a'))
+    await world.env.advance('70s')
+    expect((await read(await answered)).body).toBe('a')
+    // A tenth of the lease is given up, and the heartbeat of each 10 s has been made or is due at this moment.
+    for (const ms of left) expect(ms).toBeGreaterThanOrEqual(17_000)
+    expect(left.length).toBe(3)
+  })
+
   it('hashes a scope that is too long for an index', async () => {
     const handler = make({ tenant: () => 'ä'.repeat(60) })
     expect((await handler(post('x'.repeat(255)))).status).toBe(200)

@@ -11,7 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import { BODY_LIMIT_DEFAULT, HoldfastError, isHoldfastError, readBody, sizeBytes, durationMs, type Duration, type Env, type EventBus, type Json, type Schema, type Size } from '../core/index.ts'
-import { ONCE_DEFAULTS, type LocalOnce, type Once, type OnceContext, type OnceOutcome, type OutsideOnce, type Verified } from '../durable/index.ts'
+import { ONCE_DEFAULTS, type CallContext, type LocalOnce, type Once, type OnceOutcome, type OutsideOnce, type Verified } from '../durable/index.ts'
 import { announce, type HttpHandler, type RequestInfo } from './handler.ts'
 import { idempotencyKeyOf, missingKey } from './idempotency-key.ts'
 import { answerOf, bytesOf, isKeptRequest, keepAnswer, keepBody, pick, requestOf, type KeptAnswer, type KeptRequest } from './kept-answer.ts'
@@ -64,9 +64,9 @@ export interface CallOperation<Tx> extends OperationBase {
    * Acts and answers. Pass `key` on: it is the same in every attempt. Goes on when the client hangs up. An error after which it surely did
    * not happen (`failureVerdict`, `refuse()`) is answered as a problem and not kept; any other error leaves the outcome unknown.
    */
-  readonly call: (request: Request, context: IdempotentContext & OnceContext) => Promise<Response>
+  readonly call: (request: Request, context: IdempotentContext & CallContext) => Promise<Response>
   /** As for `once`: what is done about an outcome that nobody knows, by the next request with the key or by the recovery sweep. */
-  readonly onUnknown: 'retry' | 'hold' | { readonly verify: (request: Request, context: IdempotentContext & OnceContext) => Promise<Verified<Response>> }
+  readonly onUnknown: 'retry' | 'hold' | { readonly verify: (request: Request, context: IdempotentContext & CallContext) => Promise<Verified<Response>> }
   /** Local consequences, in the transaction that records the answer. */
   readonly complete?: (answer: Response, context: { readonly tx: Tx }) => Promise<void>
   /** How long a process that died leaves the key in progress. Default `'30s'`, as for `once`. */
@@ -180,10 +180,10 @@ function declare<Tx>(hold: IdempotencySource<Tx>, name: string, operation: Write
   return hold.once<KeptRequest, KeptRequest, KeptAnswer | TooLarge>(name, {
     ...base,
     ...(operation.lease === undefined ? {} : { lease: operation.lease }),
-    call: async (kept, context) => keepDone(await operation.call(requestOf(kept), { ...contextOf(kept), ...context })),
+    call: async (kept, context) => keepDone(await operation.call(requestOf(kept), Object.assign(context, contextOf(kept)))),
     onUnknown: typeof onUnknown === 'string' ? onUnknown : {
       verify: async (kept, context) => {
-        const found = await onUnknown.verify(requestOf(kept), { ...contextOf(kept), ...context })
+        const found = await onUnknown.verify(requestOf(kept), Object.assign(context, contextOf(kept)))
         return found.happened ? { happened: true, value: await keepDone(found.value) } : found
       },
     },

@@ -3,10 +3,11 @@ import { z } from 'zod'
 import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError } from '../../core/index.ts'
 import type { SqlTx } from '../../store/index.ts'
+import type { CallContext } from '../call-context.ts'
 import type { DurableKit } from '../kit.ts'
 import { once } from './once.ts'
 import { oncePort } from './outcome.ts'
-import type { Once, OnceContext, OutsideOnce } from './types.ts'
+import type { Once, OutsideOnce } from './types.ts'
 
 const Payment = z.object({ chargeId: z.string(), amount: z.number() })
 type Payment = z.infer<typeof Payment>
@@ -117,7 +118,7 @@ describe.each(testStores)('once on $name', store => {
     })
   })
 
-  const outside = (kit: DurableKit<unknown>, call: (payment: Payment, context: OnceContext) => Promise<{ ref: string }>, onUnknown: OutsideOnce<Payment, Payment, { ref: string }, unknown>['onUnknown']): Once<Payment, { ref: string }, unknown> =>
+  const outside = (kit: DurableKit<unknown>, call: (payment: Payment, context: CallContext) => Promise<{ ref: string }>, onUnknown: OutsideOnce<Payment, Payment, { ref: string }, unknown>['onUnknown']): Once<Payment, { ref: string }, unknown> =>
     once('pay', { input: Payment, key: payment => payment.chargeId, call, onUnknown, complete: async (result, { tx }) => { await world.write(tx, `${result.ref} ${p.chargeId}`) } }, kit)
   const reading = async (key: string): Promise<string | undefined> => (await world.database.transaction('test.read', tx => oncePort<unknown>(world.database).read(tx, 'pay', key)))?.state
   const completed = async (): Promise<number> => (await world.written()).filter(text => text.endsWith(` ${p.chargeId}`)).length

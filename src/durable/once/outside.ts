@@ -6,13 +6,14 @@
  */
 import { currentContext, decodeJson, durationMs, encodeJson, HoldfastError, isHoldfastError, messageOf, type Json } from '../../core/index.ts'
 import { rerunUnknownCommit } from '../../store/index.ts'
+import { callContext } from '../call-context.ts'
 import { Crew } from '../crew.ts'
 import { failureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
 import type { DurableKit } from '../kit.ts'
 import { oncePort, outcomeOf, refuseOtherInput } from './outcome.ts'
-import { ONCE_DEFAULTS, type OnceContext, type OnceOutcome, type OutsideOnce, type Prepared, type Verified } from './types.ts'
+import { ONCE_DEFAULTS, type OnceOutcome, type OutsideOnce, type Prepared, type Verified } from './types.ts'
 
 /** A sweep leaves what has just failed alone for so long. */
 const SETTLE_AFTER_MS = 30_000
@@ -85,7 +86,7 @@ export function outsideOnce<In, I, R extends Json | void, Tx>(
   }
 
   async function work(prepared: Prepared<I>, fence: number, maybe: boolean, keepAlive: KeepAlive, signal: AbortSignal): Promise<OnceOutcome<R>> {
-    const context: OnceContext = { key: sha256(`once:${name}:${prepared.key}`), signal, get untilMs() { return keepAlive.endsAtMs } }
+    const context = callContext(sha256(`once:${name}:${prepared.key}`), signal, keepAlive)
     /** False while an earlier holder's attempt may still turn out to have happened. */
     let clean = !maybe
     let found: Verified<R> | undefined

@@ -2,6 +2,7 @@
  * The public face of once, and its defaults.
  */
 import type { Duration, Json, Schema } from '../../core/index.ts'
+import type { CallContext } from '../call-context.ts'
 
 /**
  * `done`: it happened now. `replayed`: it had happened, here is the first answer. `in-progress`: another is at it, ask again.
@@ -33,17 +34,6 @@ export interface LocalOnce<In, I, R extends Json | void, Tx> extends OnceBase<In
   readonly write: (input: NoInfer<I>, context: { readonly tx: Tx; readonly signal: AbortSignal }) => Promise<R>
 }
 
-/** What an outside call is given. `key` is derived from name and key: the same for every attempt, in every process. */
-export interface OnceContext {
-  readonly key: string
-  readonly signal: AbortSignal
-  /**
-   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
-   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
-   */
-  readonly untilMs: number
-}
-
 export type Verified<R> = { readonly happened: true; readonly value: R } | { readonly happened: false }
 
 /** Something happens outside: claimed, called with a derived key, completed under a fence. */
@@ -52,13 +42,13 @@ export interface OutsideOnce<In, I, R extends Json | void, Tx> extends OnceBase<
    * The effect. An error after which it surely did not happen (see `failureVerdict`: our own refusals, 4xx, no connection,
    * `refuse()`) releases the key and is thrown on; any other error leaves the outcome `unknown`.
    */
-  readonly call: (input: NoInfer<I>, context: OnceContext) => Promise<R>
+  readonly call: (input: NoInfer<I>, context: CallContext) => Promise<R>
   /**
    * What is done about an outcome that nobody knows, by the next call with that key or by the sweep:
    * `'retry'`: call again with the same key (the other side must honour it); `{ verify }`: look first, call again only where
    * it did not happen; `'hold'`: a human decides.
    */
-  readonly onUnknown: 'retry' | 'hold' | { readonly verify: (input: NoInfer<I>, context: OnceContext) => Promise<Verified<R>> }
+  readonly onUnknown: 'retry' | 'hold' | { readonly verify: (input: NoInfer<I>, context: CallContext) => Promise<Verified<R>> }
   /** Local consequences, in the transaction that records the result. */
   readonly complete?: (result: NoInfer<R>, context: { readonly tx: Tx }) => Promise<void>
   /** How long a holder that died leaves the key in progress. `'1s'` to `'10m'`, default `'30s'`; extended by heartbeats while `call` runs. */

@@ -8,6 +8,7 @@
  */
 import { checkName, decodeJson, durationMs, HoldfastError, Registry, sizeBytes, withContext, type Json } from '../../core/index.ts'
 import { bodyFor, last, rerunUnknownCommit } from '../../store/index.ts'
+import { callContext } from '../call-context.ts'
 import { encodeWithin } from '../encode-within.ts'
 import { checkKey, sha256 } from '../fingerprint.ts'
 import { KeepAlive } from '../keep-alive.ts'
@@ -17,7 +18,7 @@ import { outboxMemory } from './memory.ts'
 import { ALL_LANES, type OutboxPort, type OutboxRow } from './port.ts'
 import { outboxSql } from './sql.ts'
 import { resolveTopic, settlementOf, type Decision, type Topic } from './topic.ts'
-import { OUTBOX_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type SendContext, type TopicOptions } from './types.ts'
+import { OUTBOX_DEFAULTS, type Envelope, type Outbox, type OutboxMessage, type OutboxOptions, type RelayReport, type TopicOptions } from './types.ts'
 
 /** A lane gives its turn to others after so many messages. */
 const MESSAGES_PER_TURN = 20
@@ -136,8 +137,7 @@ export function outbox<Tx>(options: OutboxOptions, kit: DurableKit<Tx>): Outbox<
   async function sendOne(row: OutboxRow, fence: number, signal: AbortSignal, keepAlive: KeepAlive): Promise<void> {
     const topic = topics.need(row.topic)
     const message: OutboxMessage = { lane: row.lane, topic: row.topic, onceKey: row.onceKey, payload: decodeJson<Json>(row.payload), attempt: row.attempts }
-    const context: SendContext = { key: sha256(`outbox:${row.onceKey}`), signal, get untilMs() { return keepAlive.endsAtMs } }
-    const decision = await withContext({ component: `outbox ${row.topic}`, correlationId: row.onceKey }, () => topic.decide(message, context))
+    const decision = await withContext({ component: `outbox ${row.topic}`, correlationId: row.onceKey }, () => topic.decide(message, signal, sending => callContext(sha256(`outbox:${row.onceKey}`), sending, keepAlive)))
     for (let attempt = 1; ; attempt++) {
       try {
         await kit.database().transaction('outbox.settle', tx => settle(tx, row, fence, decision, last(tx)))

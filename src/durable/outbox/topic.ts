@@ -2,9 +2,10 @@
  * A topic of the outbox: how one message is sent, and what the answer means for it.
  */
 import { durationMs, HoldfastError, isHoldfastError, messageOf, type Env } from '../../core/index.ts'
+import type { CallContext } from '../call-context.ts'
 import { failureVerdict, retryAfterOf, statusOf } from '../failure.ts'
 import type { Settlement } from './port.ts'
-import { TOPIC_DEFAULTS, type OutboxMessage, type SendContext, type SendResult, type TopicOptions } from './types.ts'
+import { TOPIC_DEFAULTS, type OutboxMessage, type SendResult, type TopicOptions } from './types.ts'
 
 /** What a send came to, or why there was none. */
 export type Decision = SendResult | { readonly kind: 'expired'; readonly reason: string }
@@ -17,8 +18,8 @@ export interface Topic {
   readonly backoffMaxMs: number
   readonly holdsLane: boolean
   readonly runbook: string | undefined
-  /** Sends, bounded in time. Never rejects. */
-  decide(message: OutboxMessage, context: SendContext): Promise<Decision>
+  /** Sends, bounded in time and by `signal`. Never rejects. */
+  decide(message: OutboxMessage, signal: AbortSignal, context: (sending: AbortSignal) => CallContext): Promise<Decision>
 }
 
 /** Waits that a peer asks for beyond this are a mistake of the peer or a ban; we ask again after it. */
@@ -36,9 +37,9 @@ export function resolveTopic(name: string, options: TopicOptions, env: Env): Top
     name, backoffMs,
     backoffMaxMs: durationMs(given.backoffMax, `outbox topic ${name}: backoffMax`, { min: backoffMs }),
     repeatable: given.repeatable, attempts: given.attempts, holdsLane: given.onDead === 'hold', runbook: options.runbook,
-    decide: async (message, context) => {
+    decide: async (message, signal, context) => {
       try {
-        return await within(env, timeoutMs, context.signal, signal => options.send(message, { key: context.key, signal, get untilMs() { return context.untilMs } })) ?? { kind: 'sent' }
+        return await within(env, timeoutMs, signal, sending => options.send(message, context(sending))) ?? { kind: 'sent' }
       } catch (error) {
         return decisionOf(error)
       }

@@ -2,6 +2,7 @@
  * The public face of the outbox, and its defaults.
  */
 import type { Duration, Json, Size } from '../../core/index.ts'
+import type { CallContext } from '../call-context.ts'
 
 export interface OutboxOptions {
   /** How long a lane stays taken when its sender died. `'1s'` to `'10m'`, default `'30s'`; extended by heartbeats. */
@@ -54,18 +55,7 @@ export type SendResult =
   /** Bytes left, and nobody knows what became of them. */
   | { readonly kind: 'unknown'; readonly reason: string }
 
-export interface SendContext {
-  readonly signal: AbortSignal
-  /** Derived from the message's once-key: the same for every attempt, in every process. */
-  readonly key: string
-  /**
-   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
-   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
-   */
-  readonly untilMs: number
-}
-
-export type Send = (message: OutboxMessage, context: SendContext) => Promise<SendResult | undefined | void>
+export type Send = (message: OutboxMessage, context: CallContext) => Promise<SendResult | undefined | void>
 
 export interface TopicOptions {
   readonly send: Send

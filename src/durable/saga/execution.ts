@@ -7,6 +7,7 @@
  */
 import { checkInput, decodeJson, encodeJson, HoldfastError, messageOf, type Json } from '../../core/index.ts'
 import { last } from '../../store/index.ts'
+import { callContext, type CallContext } from '../call-context.ts'
 import { failureVerdict, isOwnRefusal, retryAfterOf, type FailureVerdict } from '../failure.ts'
 import { sha256 } from '../fingerprint.ts'
 import type { Verified } from '../once/types.ts'
@@ -15,7 +16,7 @@ import { Closing, type Ending, type Turn } from './ending.ts'
 import { anyStep, beginsOf, effectOf, type AnyStep } from './options.ts'
 import type { RunRow, StepRow, TrackRow } from './port.ts'
 import { errorInWords, isLost, isStoreTrouble, NotBegun, OUT_OF_TIME, stopReasonOf, type Recording } from './recording.ts'
-import type { CallContext, LocalStep, OutsideStep, SagaOutcome, StepContext } from './types.ts'
+import type { LocalStep, OutsideStep, SagaOutcome, StepContext } from './types.ts'
 import type { Done } from './undoing.ts'
 
 export class Execution<In, I, R extends Json | void, Tx> {
@@ -225,8 +226,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
   }
 
   #callContext(name: string, signal: AbortSignal): CallContext {
-    const { keepAlive } = this.#recording
-    return { key: sha256(`saga:${this.#turn.name}:${this.#run.id}:${name}`), signal, get untilMs() { return keepAlive.endsAtMs } }
+    return callContext(sha256(`saga:${this.#turn.name}:${this.#run.id}:${name}`), signal, this.#recording.keepAlive)
   }
 
   #stepContext(seq: number, name: string, signal: AbortSignal): StepContext<string> {

@@ -3,12 +3,13 @@ import { z } from 'zod'
 import { postgresStore, realServer, testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import { HoldfastError, type ErrorCode } from '../../core/index.ts'
 import type { SqlTx } from '../../store/index.ts'
+import type { CallContext } from '../call-context.ts'
 import { refuse } from '../failure.ts'
 import type { DurableKit } from '../kit.ts'
 import type { RunRow, StepRow } from './port.ts'
 import { saga, sagaPort } from './saga.ts'
 import { sagaSql } from './sql.ts'
-import type { CallContext, Saga, SagaOptions, StepContext } from './types.ts'
+import type { Saga, SagaOptions, StepContext } from './types.ts'
 
 const Order = z.object({ id: z.string(), plan: z.string() })
 type Order = z.infer<typeof Order>

@@ -2,21 +2,9 @@
  * The public face of sagas, and their defaults. What an operator may do with a run is in ./operator-types.ts.
  */
 import type { Actor, Duration, Json, Schema } from '../../core/index.ts'
+import type { CallContext } from '../call-context.ts'
 import type { Verified } from '../once/types.ts'
 import type { CancelOutcome, ConfirmationTicket, ReplayReport, SagaHistory, TicketPort } from './operator-types.ts'
-
-/** What an outside call of a saga is handed. */
-export interface CallContext {
-  /** Derived from saga, id and step: the same for every attempt, in every process. */
-  readonly key: string
-  /** Aborts at the step's timeout, when the run is cancelled or out of time, and when it was lost to another instance. */
-  readonly signal: AbortSignal
-  /**
-   * Wall clock, ms: when the lease under which the call is made ends, if it is not renewed (read it when the request is made). For a side that can refuse
-   * what arrives later: a process that is frozen here sends its request when it goes on, and nothing on our side can call it back.
-   */
-  readonly untilMs: number
-}
 
 /** Something that a step made and that is undone by the handler registered for its kind. */
 export interface Tracked<Kinds extends string = string> {

@@ -5,13 +5,13 @@
  */
 import { HoldfastError, messageOf } from '../../core/index.ts'
 import { last } from '../../store/index.ts'
+import { callContext, type CallContext } from '../call-context.ts'
 import { sha256 } from '../fingerprint.ts'
 import { isOwnRefusal, retryAfterOf } from '../failure.ts'
 import { leaseLost } from '../keep-alive.ts'
 import type { BoundedCalls } from './bounded-call.ts'
 import { isLost, isStoreTrouble, type Recording } from './recording.ts'
 import type { StepRow, StepState, TrackRow } from './port.ts'
-import type { CallContext } from './types.ts'
 
 /** A step that is done, and how it is undone. Neither: it is kept. */
 export interface Done {
@@ -106,7 +106,7 @@ export class Undoing<Tx> {
 
   #context(name: string, signal: AbortSignal): CallContext {
     const { key: { saga, id }, keepAlive } = this.#recording
-    return { key: sha256(`saga:${saga}:${id}:${name}:undo`), signal, get untilMs() { return keepAlive.endsAtMs } }
+    return callContext(sha256(`saga:${saga}:${id}:${name}:undo`), signal, keepAlive)
   }
 
   #tell(step: string, outcome: 'done' | 'failed', message: string | undefined): void {
