@@ -139,7 +139,7 @@ async function retention(read: Read): Promise<Finding> {
   const tables = await read<{ readonly name: string }>(`SELECT c.relname AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = 'holdfast'::regnamespace AND c.relkind = 'r' AND a.attname = 'expires_at' AND c.relname IN ('once_record', 'inbox_row', 'outbox_message', 'saga_run', 'retry_entry') ORDER BY 1`)
   const overdue: string[] = []
   for (const { name } of tables) {
-    const [row] = await read<{ readonly n: string }>(`SELECT count(*) AS n FROM holdfast.${name} WHERE expires_at < clock_timestamp() - $1::float8 * interval '1 hour'`, [DOCTOR_DEFAULTS.overdueHours])
+    const [row] = await read<{ readonly n: string }>(`SELECT count(*) AS n FROM holdfast.${name} WHERE expires_at < (SELECT clock_timestamp()) - $1::float8 * interval '1 hour'`, [DOCTOR_DEFAULTS.overdueHours])
     if (Number(row?.n) > 0) overdue.push(`${name} ${row?.n ?? ''}`)
   }
   if (overdue.length === 0) return { verdict: 'pass', found: 'what has expired is removed' }

@@ -61,15 +61,15 @@ export const sqlTickets: TicketPort<SqlTx> = {
     )
   },
 
-  /** By ticket_expires_at; skips what another instance prunes at the same time. */
+  /** By ticket_expires_at, which only a time that is asked once is looked up in; skips what another instance prunes at the same time. */
   prune: async (tx, olderThanMs, limit) => {
-    const rows = await tx.query<{ readonly token_hash: string }>(
-      `DELETE FROM holdfast.ticket WHERE token_hash IN (
-         SELECT token_hash FROM holdfast.ticket WHERE expires_at < clock_timestamp() - $1::float8 * interval '1 millisecond'
-         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING token_hash`,
+    const rows = await tx.query(
+      `DELETE FROM holdfast.ticket WHERE ctid = ANY (ARRAY (
+         SELECT ctid FROM holdfast.ticket WHERE expires_at < (SELECT clock_timestamp()) - $1::float8 * interval '1 millisecond'
+         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
       [olderThanMs, limit],
     )
-    await tx.query(`DELETE FROM holdfast.ticket_guess WHERE since < clock_timestamp() - $1::float8 * interval '1 millisecond'`, [olderThanMs])
+    await tx.query(`DELETE FROM holdfast.ticket_guess WHERE since < (SELECT clock_timestamp()) - $1::float8 * interval '1 millisecond'`, [olderThanMs])
     return rows.length
   },
 }

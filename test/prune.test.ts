@@ -2,17 +2,19 @@
  * What is over is deleted without reading what is not: a sweep of a table with millions of rows costs what has expired since the last.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { realServer } from '../../test/durable-stores.ts'
-import { testPostgres } from '../../test/postgres.ts'
-import { EventBus, realEnv } from '../core/index.ts'
-import { migrate, type Database, type SqlTx } from '../store/index.ts'
-import { postgres } from '../store/postgres/index.ts'
-import { inboxPort } from './inbox/inbox.ts'
-import { DURABLE_MIGRATIONS } from './migrations.ts'
-import { oncePort } from './once/outcome.ts'
-import { outboxPort } from './outbox/outbox.ts'
-import { retryStorePort } from './retry-store/retry-store.ts'
-import { sagaPort } from './saga/saga.ts'
+import { controlMigrations } from '../src/control/index.ts'
+import { sqlTickets } from '../src/control/irreversible/sql.ts'
+import { EventBus, realEnv } from '../src/core/index.ts'
+import { inboxPort } from '../src/durable/inbox/inbox.ts'
+import { DURABLE_MIGRATIONS } from '../src/durable/index.ts'
+import { oncePort } from '../src/durable/once/outcome.ts'
+import { outboxPort } from '../src/durable/outbox/outbox.ts'
+import { retryStorePort } from '../src/durable/retry-store/retry-store.ts'
+import { sagaPort } from '../src/durable/saga/saga.ts'
+import { migrate, type Database, type SqlTx } from '../src/store/index.ts'
+import { postgres } from '../src/store/postgres/index.ts'
+import { realServer } from './durable-stores.ts'
+import { testPostgres } from './postgres.ts'
 
 const ROWS = 5_000
 const EXPIRED = 7
@@ -24,6 +26,10 @@ const SUBJECTS = [
   { table: 'inbox_row', columns: 'source, id, lane, priority, payload, state, expires_at', values: `'i', n::text, 'l', 100, '', 'done', ${EXPIRES}`, port: inboxPort },
   { table: 'outbox_message', columns: 'lane, seq, topic, once_key, payload, state, expires_at', values: `'l', n, 't', n::text, '', 'sent', ${EXPIRES}`, port: outboxPort },
   { table: 'retry_entry', columns: 'store, owner, slot, input, stored_at, expires_at', values: `'r', 'o', n::text, '', clock_timestamp(), ${EXPIRES}`, port: retryStorePort },
+  {
+    table: 'ticket', columns: 'token_hash, action, actor, actor_id, input, summary, state, second_person, expires_at', values: `n::text, 'a', 'p', 'p', '', '', '', false, ${EXPIRES}`,
+    port: () => ({ prune: (tx: SqlTx, limit: number) => sqlTickets.prune(tx, 0, limit) }),
+  },
 ] as const
 
 describe.skipIf(!realServer)('pruning on PostgreSQL', () => {
@@ -32,6 +38,7 @@ describe.skipIf(!realServer)('pruning on PostgreSQL', () => {
     const env = realEnv()
     database = await postgres(await (await testPostgres()).url(), { connections: 2 }).open({ env, events: new EventBus(env), service: 'test' })
     await migrate(database, 'durable', DURABLE_MIGRATIONS)
+    await migrate(database, 'control', controlMigrations)
     for (const { table, columns, values } of SUBJECTS) {
       await database.transaction('fill', tx => tx.query(`INSERT INTO holdfast.${table} (${columns}) SELECT ${values} FROM generate_series(1, ${String(ROWS)}) n`))
       await database.transaction('analyze', tx => tx.query(`ANALYZE holdfast.${table}`))
@@ -48,7 +55,7 @@ describe.skipIf(!realServer)('pruning on PostgreSQL', () => {
   it.each(SUBJECTS)('of $table reads what has expired, and deletes it, at most so many at a time', async ({ table, port }) => {
     const prune = (limit: number): Promise<readonly number[]> => database.transaction('prune', async tx => {
       const before = await readOf(tx, table)
-      return [await port<SqlTx>(database).prune(tx, limit), await readOf(tx, table) - before]
+      return [await port(database).prune(tx, limit), await readOf(tx, table) - before]
     })
     const [first = 0, readFirst = 0] = await prune(5)
     const [second = 0, readSecond = 0] = await prune(1_000)
