@@ -98,7 +98,7 @@ export const inboxMemory: InboxPort<MemoryTx> = {
     return change(tx, source, id, row => row.state === 'parked', { state: as, reason, attempts: 0, wakeAt: tx.now(), seq: tx.sequence('inbox'), expiresAt: as === 'discarded' ? tx.now() + keepForMs : null })
   },
   async prune(tx, limit) {
-    const over = rows(tx).filter(row => row.expiresAt !== null && row.expiresAt < tx.now()).slice(0, limit)
+    const over = rows(tx).filter(row => row.expiresAt !== null && row.expiresAt < tx.now()).sort((a, b) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0)).slice(0, limit)
     for (const row of over) table(tx).delete(key(row.source, row.id))
     return over.length
   },

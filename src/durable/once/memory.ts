@@ -95,7 +95,7 @@ export const onceMemory: OncePort<MemoryTx> = {
     return change(tx, name, key, row => row.state === 'unknown', row => ({ state: as, reason, fence: row.fence + 1, leaseUntil: null, expiresAt: tx.now() + keepForMs })) !== undefined
   },
   async prune(tx, limit) {
-    const over = [...table(tx).entries()].filter(([, row]) => row.state !== 'started' && row.state !== 'unknown' && (row.expiresAt ?? Infinity) < tx.now()).slice(0, limit)
+    const over = [...table(tx).entries()].filter(([, row]) => row.state !== 'started' && row.state !== 'unknown' && (row.expiresAt ?? Infinity) < tx.now()).sort(([, a], [, b]) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0)).slice(0, limit)
     for (const [key] of over) table(tx).delete(key)
     return over.length
   },

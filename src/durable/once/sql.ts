@@ -56,7 +56,8 @@ async function insertLocal(tx: SqlTx, { name, key, fingerprint, keepForMs }: Loc
 async function reopenLocal(tx: SqlTx, { name, key, fingerprint, keepForMs }: LocalClaim): Promise<boolean> {
   const rows = await tx.query(`
     UPDATE holdfast.once_record
-       SET state = 'done', result = NULL, fingerprint = $3, fence = fence + 1, lease_until = NULL, expires_at = clock_timestamp() + $4::float8 * interval '1 millisecond'
+       SET state = 'done', result = NULL, fingerprint = $3, input = '', fence = fence + 1, attempts = 0, reason = NULL, lease_until = NULL,
+           updated_at = clock_timestamp(), expires_at = clock_timestamp() + $4::float8 * interval '1 millisecond'
      WHERE name = $1 AND key = $2 AND state = 'released' RETURNING 1`, [name, key, fingerprint, keepForMs])
   return rows.length === 1
 }
@@ -82,7 +83,7 @@ async function insertClaim(tx: SqlTx, { name, key, fingerprint, input, owner, le
 async function reclaim(tx: SqlTx, { name, key, fingerprint, input, owner, leaseMs }: OnceClaim): Promise<number | undefined> {
   return fenceOf(await tx.query<{ fence: string }>(`
     UPDATE holdfast.once_record
-       SET state = 'started', fingerprint = $3, input = $4, owner = $5, reason = NULL, expires_at = NULL, updated_at = clock_timestamp(),
+       SET state = 'started', fingerprint = $3, input = $4, owner = $5, result = NULL, reason = NULL, expires_at = NULL, updated_at = clock_timestamp(),
            fence = CASE WHEN state = 'released' THEN fence + 1 ELSE fence END, attempts = CASE WHEN state = 'released' THEN 1 ELSE attempts END,
            lease_until = clock_timestamp() + $6::float8 * interval '1 millisecond'
      WHERE name = $1 AND key = $2 AND (state = 'released' OR (state = 'started' AND owner = $5))

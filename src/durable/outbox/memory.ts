@@ -130,7 +130,7 @@ export const outboxMemory: OutboxPort<MemoryTx> = {
     senders(tx).set(lane, { ...sender, pausedUntil: Math.max(sender.pausedUntil, tx.now() + forMs) })
   },
   async abandoned(tx, limit) {
-    return all(tx).filter(message => message.state === 'sending' && senderOf(tx, message.lane).leaseUntil <= tx.now()).slice(0, limit).map(message => rowOf(message, tx.now()))
+    return all(tx).filter(message => message.state === 'sending' && (senders(tx).get(message.lane)?.leaseUntil ?? Infinity) <= tx.now()).slice(0, limit).map(message => rowOf(message, tx.now()))
   },
   async stuck(tx, limit) {
     return all(tx).filter(message => message.state === 'dead' || message.state === 'unknown').sort((a, b) => a.updatedAt - b.updatedAt).slice(0, limit).map(message => rowOf(message, tx.now()))
@@ -144,7 +144,7 @@ export const outboxMemory: OutboxPort<MemoryTx> = {
     return change(tx, message, { state: as, reason, holdsLane: false, attempts: 0, sendBefore: null, wakeAt: tx.now(), expiresAt: as === 'discarded' ? tx.now() + keepForMs : null })
   },
   async prune(tx, limit) {
-    const over = all(tx).filter(message => message.expiresAt !== null && message.expiresAt < tx.now()).slice(0, limit)
+    const over = all(tx).filter(message => message.expiresAt !== null && message.expiresAt < tx.now()).sort((a, b) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0)).slice(0, limit)
     for (const message of over) messages(tx).delete(message.onceKey)
     return over.length
   },

@@ -47,7 +47,7 @@ export const retryStoreMemory: RetryStorePort<MemoryTx> = {
     return rows.length
   },
   async prune(tx, limit) {
-    const over = [...table(tx).entries()].filter(([, row]) => row.expiresAt < tx.now()).slice(0, limit)
+    const over = [...table(tx).entries()].filter(([, row]) => row.expiresAt < tx.now()).sort(([, a], [, b]) => a.expiresAt - b.expiresAt).slice(0, limit)
     for (const [each] of over) table(tx).delete(each)
     return over.length
   },

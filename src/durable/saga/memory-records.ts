@@ -42,7 +42,7 @@ export const sagaRecordsMemory: Pick<SagaPort<MemoryTx>, Records> = {
     if (row.direction === 'undo') return skipUndo(tx, row)
     const step = row.steps.find(each => each.state === 'intent' || each.state === 'clear')
     if (step === undefined) return undefined
-    change(tx, key, () => true, () => ({ steps: row.steps.map(each => each === step ? { ...each, state: 'done', output, doneAt: tx.now() } : each) }))
+    change(tx, key, () => true, () => ({ updatedAt: row.updatedAt, steps: row.steps.map(each => each === step ? { ...each, state: 'done', output, doneAt: tx.now() } : each) }))
     return step.name
   },
   async cancel(tx, key, reason) {
@@ -77,10 +77,10 @@ function skipUndo(tx: MemoryTx, row: MemoryRun): string | undefined {
   const step = row.steps.filter(each => each.state === 'done').at(-1)
   const track = row.tracks.filter(each => each.state === 'made').sort((a, b) => a.seq - b.seq).at(-1)
   if (step !== undefined && step.seq >= (track?.seq ?? 0)) {
-    change(tx, row, () => true, () => ({ steps: row.steps.map(each => each === step ? { ...each, state: 'kept' } : each) }))
+    change(tx, row, () => true, () => ({ updatedAt: row.updatedAt, steps: row.steps.map(each => each === step ? { ...each, state: 'kept' } : each) }))
     return step.name
   }
   if (track === undefined) return undefined
-  change(tx, row, () => true, () => ({ tracks: row.tracks.map(each => each === track ? { ...each, state: 'kept' } : each) }))
+  change(tx, row, () => true, () => ({ updatedAt: row.updatedAt, tracks: row.tracks.map(each => each === track ? { ...each, state: 'kept' } : each) }))
   return `${track.kind} ${track.resource}`
 }

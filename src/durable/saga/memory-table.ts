@@ -43,6 +43,8 @@ export interface MemoryRun {
   readonly pivot: string | null
   readonly crashes: number
   readonly crashMark: string | null
+  /** Of the take-over from a holder that died: taken again by who got no answer, it is still that. */
+  readonly crashFence: number | null
   readonly askStep: string | null
   readonly askSummary: string | null
   readonly askRound: number

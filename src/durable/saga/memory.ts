@@ -49,7 +49,7 @@ export const sagaMemory: SagaPort<MemoryTx> = {
     runs(tx).set(keyOf({ saga, id }), {
       saga, id, version, state: 'running', direction: 'forward', input, fingerprint, result: null, reason: null, owner, begunBy: owner.split(':')[0] ?? '', fence: 1, attempts: 0,
       leaseUntil: now + leaseMs, wakeAt: now, createdAt: now, startedAt: now, updatedAt: now, expiresAt: null, deadlineAt: deadlineMs === undefined ? null : now + deadlineMs,
-      cancelled: null, pivot: null, crashes: 0, crashMark: null, askStep: null, askSummary: null, askRound: 0, askUntil: null, askTwo: false, confirmedBy: null,
+      cancelled: null, pivot: null, crashes: 0, crashMark: null, crashFence: null, askStep: null, askSummary: null, askRound: 0, askUntil: null, askTwo: false, confirmedBy: null,
       steps: [], tracks: [], notes: [],
     })
     return sagaMemory.read(tx, { saga, id })
@@ -63,9 +63,9 @@ export const sagaMemory: SagaPort<MemoryTx> = {
     const died = before !== undefined && before.owner !== null && before.owner !== owner
     const taken = change(tx, key, row => versions.includes(row.version) && isOpen(row) && ((row.leaseUntil <= tx.now() && row.wakeAt <= tx.now()) || row.owner === owner), row => ({
       owner, fence: row.owner === owner ? row.fence : row.fence + 1, leaseUntil: tx.now() + leaseMs, updatedAt: row.updatedAt,
-      ...(died ? { crashes: row.crashMark === reached(row) ? row.crashes + 1 : 1, crashMark: reached(row) } : {}),
+      ...(died ? { crashes: row.crashMark === reached(row) ? row.crashes + 1 : 1, crashMark: reached(row), crashFence: row.fence + 1 } : {}),
     }))
-    return taken === undefined ? undefined : { fence: taken.fence, tookOver: died }
+    return taken === undefined ? undefined : { fence: taken.fence, tookOver: taken.crashFence === taken.fence }
   },
   async steps(tx, key) {
     return (runs(tx).get(keyOf(key))?.steps ?? []).map(({ seq, name, state, output, effect }) => ({ seq, name, state, output, effect: effect ?? null }))
@@ -89,7 +89,7 @@ export const sagaMemory: SagaPort<MemoryTx> = {
     return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null, row => ({ owner: null, leaseUntil: 0, wakeAt: tx.now() + wakeInMs, attempts: row.attempts + (counts ? 1 : 0), reason })) !== undefined
   },
   async ask(tx, key, fence, { step, summary, forMs, secondPerson }) {
-    return change(tx, key, row => isLive(tx, row, fence), row => ({ askStep: step, askSummary: summary, askRound: row.askRound + 1, askUntil: tx.now() + forMs, askTwo: secondPerson, confirmedBy: null })) !== undefined
+    return change(tx, key, row => isLive(tx, row, fence), row => ({ askStep: step, askSummary: summary, askRound: row.askRound + 1, askUntil: tx.now() + forMs, askTwo: secondPerson, confirmedBy: null, updatedAt: row.updatedAt })) !== undefined
   },
   async close(tx, key, fence, { state, result, reason, keepForMs, steps }) {
     return change(tx, key, row => row.fence === fence && isOpen(row) && row.owner !== null && (state !== 'done' || row.cancelled === null) && (steps.length === 0 || isLive(tx, row, fence)), row => ({
@@ -110,7 +110,7 @@ export const sagaMemory: SagaPort<MemoryTx> = {
     return [...asked.sort((a, b) => a.updatedAt - b.updatedAt).slice(0, limit), ...overdue.sort((a, b) => a.wakeAt - b.wakeAt).slice(0, limit)].map(row => runOf(row, now))
   },
   async prune(tx, limit) {
-    const over = rows(tx).filter(row => row.expiresAt !== null && row.expiresAt < tx.now()).slice(0, limit)
+    const over = rows(tx).filter(row => row.expiresAt !== null && row.expiresAt < tx.now()).sort((a, b) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0)).slice(0, limit)
     for (const row of over) runs(tx).delete(keyOf(row))
     return over.length
   },

@@ -60,20 +60,20 @@ async function resolveStep(tx: SqlTx, { saga, id }: RunKey, output: string | und
     WITH run AS MATERIALIZED (
       UPDATE holdfast.saga_run r SET reason = $4, updated_at = clock_timestamp(),
              pivot = CASE WHEN $3::text IS NULL AND EXISTS (SELECT 1 FROM holdfast.saga_step p WHERE p.saga = $1 AND p.id = $2 AND p.state = 'intent' AND p.name = r.pivot) THEN NULL ELSE pivot END
-       WHERE saga = $1 AND id = $2 AND state = 'needs-human' RETURNING saga, id)
-    UPDATE holdfast.saga_step s SET state = CASE WHEN $3::text IS NULL THEN 'clear' ELSE 'done' END, output = $3, updated_at = clock_timestamp()
+       WHERE saga = $1 AND id = $2 AND state = 'needs-human' AND EXISTS (SELECT 1 FROM holdfast.saga_step p WHERE p.saga = $1 AND p.id = $2 AND p.state = 'intent') RETURNING saga, id)
+    UPDATE holdfast.saga_step s SET state = CASE WHEN $3::text IS NULL THEN 'clear' ELSE 'done' END, output = $3, updated_at = clock_timestamp(), done_at = CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END
       FROM run WHERE s.saga = run.saga AND s.id = run.id AND s.state = 'intent' RETURNING 1`, [saga, id, output ?? null, reason])
   return rows.length > 0
 }
 
-/** The run is locked first, as in resolveStep. Forward: the last step that is not over. Back: what comes next, a step's own undo before what it made. */
+/** The run is locked first, as in resolveStep. Forward: the step that is not over. Back: what comes next, a step's own undo before what it made. */
 async function skip(tx: SqlTx, { saga, id }: RunKey, output: string): Promise<string | undefined> {
   const [run] = await tx.query<{ direction: 'forward' | 'undo' }>(`SELECT direction FROM holdfast.saga_run WHERE saga = $1 AND id = $2 AND state = 'needs-human' FOR NO KEY UPDATE`, [saga, id])
   if (run === undefined) return undefined
   if (run.direction === 'forward') {
     const [step] = await tx.query<{ name: string }>(`
       UPDATE holdfast.saga_step SET state = 'done', output = $3, updated_at = clock_timestamp(), done_at = clock_timestamp()
-       WHERE saga = $1 AND id = $2 AND state IN ('intent', 'clear') RETURNING name`, [saga, id, output])
+       WHERE saga = $1 AND id = $2 AND seq = (SELECT min(seq) FROM holdfast.saga_step WHERE saga = $1 AND id = $2 AND state IN ('intent', 'clear')) RETURNING name`, [saga, id, output])
     return step?.name
   }
   const [next] = await tx.query<{ seq: number; name: string; n: string | null }>(`
@@ -105,7 +105,7 @@ async function confirm(tx: SqlTx, { saga, id }: RunKey, round: number, by: strin
   return rows.length === 1
 }
 
-/** Primary key. Notes of one run are written under its lock or by its holder, so that "the last" is one. */
+/** Primary key. Notes of one run are written under its lock or by its holder, so that "the last" is one. None of a run that is gone. */
 async function note(tx: SqlTx, { saga, id }: RunKey, { what, step, detail, by }: Note): Promise<void> {
   await tx.query(`
     WITH last AS (SELECT n, what, step, detail FROM holdfast.saga_note WHERE saga = $1 AND id = $2 ORDER BY n DESC LIMIT 1),
@@ -114,7 +114,7 @@ async function note(tx: SqlTx, { saga, id }: RunKey, { what, step, detail, by }:
       UPDATE holdfast.saga_note e SET times = e.times + 1, by_whom = $6 FROM last, kept
        WHERE e.saga = $1 AND e.id = $2 AND e.n = last.n AND (kept.notes >= $7 OR (last.what = $3 AND last.step IS NOT DISTINCT FROM $4 AND last.detail = $5)) RETURNING 1)
     INSERT INTO holdfast.saga_note (saga, id, what, step, detail, by_whom)
-    SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT 1 FROM again)`, [saga, id, what, step ?? null, detail, by, NOTES_MAX])
+    SELECT saga, id, $3, $4, $5, $6 FROM holdfast.saga_run WHERE saga = $1 AND id = $2 AND NOT EXISTS (SELECT 1 FROM again)`, [saga, id, what, step ?? null, detail, by, NOTES_MAX])
 }
 
 function ms(column: string): string {
