@@ -47,16 +47,16 @@ const STEPS_MAX = 40
 /** So many scripts instead, other ones each time. */
 const LONG = process.env['HOLDFAST_DIALECT_RUNS']
 
-/** For a test file: one SQL database, whose clock is set. */
-export function dialects(): <MemoryPort extends object, SqlPort extends object>(comparison: Comparison<MemoryPort, SqlPort>, aligned: boolean) => Promise<void> {
+/** For a test file: one SQL database, whose clock is set. `endOnFailure`: a script that fails is not made shorter. */
+export function dialects(): <MemoryPort extends object, SqlPort extends object>(comparison: Comparison<MemoryPort, SqlPort>, aligned: boolean, search?: { readonly endOnFailure: boolean }) => Promise<void> {
   let sql: Database<SqlTx>
   beforeAll(async () => { sql = await prepareDatabase(pgliteMemory({ transactionTimeoutMs: 60_000 }), () => BEGIN_MS) })
   afterAll(() => sql.close())
-  return async (comparison, aligned) => {
+  return async (comparison, aligned, search) => {
     const ms = aligned ? fc.integer({ min: 0, max: 6 }).map(seconds => seconds * 1_000) : fc.integer({ min: 1, max: 20_000 })
     const script = comparison.script(ms, aligned ? fc.constant(ALL) : fc.constantFrom(1, 2, ALL)) as Readonly<Record<string, { readonly args: fc.Arbitrary<readonly unknown[]>; readonly weight?: number }>>
     const step = fc.oneof(...Object.entries(script).map(([name, { args, weight = 1 }]) => ({ weight, arbitrary: fc.record({ name: fc.constant(name), args, pauseMs: fc.oneof({ arbitrary: fc.constant(aligned ? 0 : 1), weight: 3 }, ms) }) })))
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...(comparison.prelude ?? []).map(([name, ...args]) => ({ name, args, pauseMs: 0 })), ...steps], aligned)), { numRuns: RUNS, seed: 1, ...(LONG === undefined ? {} : { numRuns: Number(LONG), seed: Date.now() }) })
+    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...(comparison.prelude ?? []).map(([name, ...args]) => ({ name, args, pauseMs: 0 })), ...steps], aligned)), { numRuns: RUNS, seed: 1, ...search, ...(LONG === undefined ? {} : { numRuns: Number(LONG), seed: Date.now() }) })
   }
 }
 
@@ -92,7 +92,7 @@ async function hold<Tx>(database: Database<Tx>): Promise<{ readonly tx: Tx; read
   return new Promise((resolve, reject) => {
     const done = database.transaction('test.dialects', tx => new Promise<never>((_resolve, rollBack) => {
       resolve({ tx, end: () => { rollBack(rolledBack); return done } })
-    })).catch((error: unknown) => { if (error !== rolledBack) reject(error as Error) })
+    })).catch((error: unknown) => { if (error !== rolledBack) reject(new Error('the transaction of a script failed', { cause: error })) })
   })
 }
 
