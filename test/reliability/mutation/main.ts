@@ -8,6 +8,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { compiler } from './compiler.ts'
 import type { MutationScore, Reliability } from '../prove/figures.ts'
 import { rendered } from '../prove/render.ts'
 import { SLICES, type Slice } from './slices.ts'
@@ -48,27 +49,41 @@ function run(slice: Slice): Report {
   writeFileSync(config, JSON.stringify({
     testRunner: 'vitest', plugins: ['@stryker-mutator/vitest-runner'], vitest: { configFile: 'test/reliability/mutation/vitest.config.ts', related: false },
     mutate: slice.mutate, coverageAnalysis: 'perTest', concurrency: 1, reporters: ['progress-append-only', 'json'], jsonReporter: { fileName: file },
-    tempDirName: join(CACHE, 'sandbox'), ignorePatterns: ['dist', 'examples', 'simulators', 'bench', 'web', 'docs'], timeoutMS: 10_000,
+    tempDirName: join(CACHE, 'sandbox'), ignorePatterns: ['dist/*', '!dist/embedded-template*', 'examples', 'simulators', 'bench', 'web', 'docs'], timeoutMS: 10_000,
     // Of texts in messages a test that noticed each word would be a copy of them.
     mutator: { excludedMutations: ['StringLiteral'] },
   }))
   const { status } = spawnSync(process.execPath, [join(ROOT, 'node_modules/@stryker-mutator/core/bin/stryker.js'), 'run', config], {
-    cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, HOLDFAST_MUTATION_TESTS: slice.tests.join(','), HOLDFAST_TEST_STORES: 'memory' },
+    cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, HOLDFAST_MUTATION_TESTS: [...slice.tests, 'test/reliability/mutation/simulated.ts'].join(','), HOLDFAST_MUTATION_FLOWS: slice.flows.source, HOLDFAST_TEST_STORES: 'memory' },
   })
   if (status !== 0) throw new Error(`the mutation run of ${slice.name} failed`)
-  return JSON.parse(readFileSync(file, 'utf8')) as Report
+  return compiled(JSON.parse(readFileSync(file, 'utf8')) as Report)
+}
+
+/** Survivors that would not compile are no survivors. */
+function compiled({ files }: Report): Report {
+  const refuses = compiler(ROOT)
+  return {
+    files: Object.fromEntries(Object.entries(files).map(([file, { source, mutants }]) => [file, {
+      source, mutants: mutants.map(mutant => isSurvivor(mutant) && refuses(file, source, { ...mutant.location, replacement: mutant.replacement ?? '' }) ? { ...mutant, status: 'CompileError' as const } : mutant),
+    }])),
+  }
+}
+
+function isSurvivor({ status }: Mutant): boolean {
+  return status === 'Survived' || status === 'NoCoverage'
 }
 
 function scores({ files }: Report): readonly MutationScore[] {
   return Object.entries(files).map(([file, { mutants }]) => {
     const count = (...statuses: readonly Mutant['status'][]): number => mutants.filter(mutant => statuses.includes(mutant.status)).length
-    return { file, killed: count('Killed', 'Timeout'), survived: count('Survived'), noCoverage: count('NoCoverage') }
+    return { file, killed: count('Killed', 'Timeout'), refused: count('CompileError'), survived: count('Survived'), noCoverage: count('NoCoverage') }
   })
 }
 
 /** `src/x.ts:12 ConditionalExpression: a > b -> true`, one a line. */
 function survivors({ files }: Report): string {
-  return Object.entries(files).flatMap(([file, { source, mutants }]) => mutants.filter(({ status }) => status === 'Survived' || status === 'NoCoverage').map(({ status, mutatorName, replacement = '', location: { start, end } }) => {
+  return Object.entries(files).flatMap(([file, { source, mutants }]) => mutants.filter(isSurvivor).map(({ status, mutatorName, replacement = '', location: { start, end } }) => {
     const line = source.split('\n')[start.line - 1] ?? ''
     const original = start.line === end.line ? line.slice(start.column - 1, end.column - 1) : `${line.slice(start.column - 1)} ...`
     return `${file}:${String(start.line)} ${status === 'NoCoverage' ? 'not reached, ' : ''}${mutatorName}: ${original} -> ${replacement.split('\n')[0] ?? ''}\n`

@@ -80,6 +80,8 @@ export function recoveryOf(times: readonly number[]): Recovery | undefined {
 export interface MutationScore {
   readonly file: string
   readonly killed: number
+  /** By the compiler, before any test. */
+  readonly refused: number
   readonly survived: number
   readonly noCoverage: number
 }

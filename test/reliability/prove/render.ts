@@ -1,7 +1,7 @@
 /**
  * docs/reliability.md out of docs/reliability.json: what was run, and nothing that was not.
  */
-import type { Mutation, Reliability, Section } from './figures.ts'
+import type { Mutation, MutationScore, Reliability, Section } from './figures.ts'
 import { PLANS, type SectionPlan } from './plan.ts'
 
 const HEAD = `# What was tried to break it
@@ -40,15 +40,16 @@ function detailed(plan: SectionPlan, section: Section): readonly string[] {
 }
 
 function mutated({ files, commit, date, seconds }: Mutation): readonly string[] {
-  const killed = files.reduce((sum, file) => sum + file.killed, 0)
-  const all = files.reduce((sum, file) => sum + file.killed + file.survived + file.noCoverage, 0)
+  const noticed = (file: MutationScore): number => file.killed + file.refused
+  const of = (file: MutationScore): number => noticed(file) + file.survived + file.noCoverage
+  const sum = (each: (file: MutationScore) => number): number => files.reduce((total, file) => total + each(file), 0)
   return [
     '## mutation',
-    `Small changes to the code, one at a time, each of which a test should notice: ${number(killed)} of ${number(all)} were (${percent(killed, all)}), in ${duration(seconds)} on \`${commit}\`, ${date}. Survivors by reason: [mutation.md](mutation.md).`,
+    `Small changes to the code, one at a time, each of which a test or the compiler should notice: ${number(sum(noticed))} of ${number(sum(of))} were (${percent(sum(noticed), sum(of))}), in ${duration(seconds)} on \`${commit}\`, ${date}. Survivors by reason: [mutation.md](mutation.md).`,
     '',
-    '| file | noticed | survived | no test reaches it | score |',
-    '|---|---|---|---|---|',
-    ...files.map(file => `| \`${file.file}\` | ${number(file.killed)} | ${number(file.survived)} | ${number(file.noCoverage)} | ${percent(file.killed, file.killed + file.survived + file.noCoverage)} |`),
+    '| file | noticed by a test | else by the compiler | survived | no test reaches it | score |',
+    '|---|---|---|---|---|---|',
+    ...files.map(file => `| \`${file.file}\` | ${number(file.killed)} | ${number(file.refused)} | ${number(file.survived)} | ${number(file.noCoverage)} | ${percent(noticed(file), of(file))} |`),
     '',
   ]
 }
