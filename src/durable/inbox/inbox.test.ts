@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testStores, type TestWorld } from '../../../test/durable-stores.ts'
 import type { DurableKit } from '../kit.ts'
-import { HoldfastError } from '../../core/index.ts'
-import { inbox, inboxPort, type Inbox, type InboxHandler, type Processor } from './inbox.ts'
+import { currentContext, HoldfastError } from '../../core/index.ts'
+import { inbox, inboxPort, type Inbox, type InboxHandler, type InboxOptions, type Processor } from './inbox.ts'
 
 describe.each(testStores)('inbox on $name', store => {
   let world: TestWorld
@@ -152,6 +152,66 @@ describe.each(testStores)('inbox on $name', store => {
     await world.elapse(2 * 3_600_000)
     expect([await prune(), await claim(box, 'open'), await claim(box, 'done')]).toEqual([1, 'duplicate', 'new'])
     expect(() => inbox({ keepFor: '47h' }, world.kit())).toThrow(expect.objectContaining({ code: 'HF_OPTION_INVALID' }) as Error)
+  })
+
+  it('says what happened: received, done after so long, and nothing of a claim that its own transaction may still take back', async () => {
+    const kit = world.kit()
+    const box = inbox({}, kit)
+    const contexts: unknown[] = []
+    await claim(box, '1')
+    await world.database.transaction('test.claim', tx => box.claim({ source: 'telegram', id: '2', lane: 'other', payload: null }, { tx }))
+    expect(world.names('inbox.received').map(({ data }) => data)).toEqual([{ source: 'telegram', id: '1', lane: 'user:1' }])
+    expect(await claim(box, '1')).toBe('duplicate')
+    expect(world.names('inbox.duplicate').map(({ data }) => data)).toEqual([{ source: 'telegram', id: '1' }])
+    begin(box, async () => { contexts.push(currentContext()); await kit.env.sleep(700) })
+    await until(() => world.names('inbox.done').length === 2)
+    // Statements take none of the simulated time; polls in between make it come in steps of 100 ms.
+    expect(world.names('inbox.done').map(({ data }) => data)).toContainEqual({ source: 'telegram', id: '1', durationMs: 700 })
+    expect(contexts).toContainEqual(expect.objectContaining({ component: 'inbox telegram', correlationId: 'telegram:1' }))
+  })
+
+  it('waits after the first failure as long as the backoff says, twice as long after the second, and never beyond its maximum', async () => {
+    const kit = world.kit()
+    const fail = inbox({ attempts: 9, backoff: '10s', backoffMax: '35s' }, kit)
+    await claim(fail, '1')
+    let attempts = 0
+    begin(fail, async () => { attempts += 1; throw new Error('no') })
+    for (const [index, waitMs] of [10_000, 20_000, 35_000, 35_000].entries()) {
+      await until(() => world.names('inbox.failed').length === index + 1)
+      await world.elapse(waitMs - 1_500)
+      await world.env.advance(1_000)
+      expect(attempts).toBe(index + 1)
+      await world.elapse(3_000)
+    }
+    await until(() => attempts === 5)
+  })
+
+  it('is told of a retry by hand at once, and ends by hand', async () => {
+    const kit = world.kit()
+    const box = inbox({ attempts: 1 }, kit)
+    let handled = 0
+    await claim(box, '1')
+    begin(box, async () => { handled += 1; if (handled === 1) throw new Error('no') })
+    await until(() => world.names('inbox.failed').length === 1)
+    expect(await box.discard('telegram', 'another', 'typed wrong')).toBe(false)
+    expect(await box.retry('telegram', '1', 'fixed')).toBe(true)
+    expect(await box.retry('telegram', '1', 'twice')).toBe(false)
+    // No poll comes due.
+    for (let i = 0; i < 200 && handled < 2; i++) await new Promise(resolve => { setTimeout(resolve, 1) })
+    expect(handled).toBe(2)
+  })
+
+  it('refuses a second handler of a source, and numbers out of range', () => {
+    const box = inbox({}, world.kit())
+    box.process('telegram', async () => undefined)
+    expect(() => box.process('telegram', async () => undefined)).toThrow(expect.objectContaining({ code: 'HF_NAME_TAKEN', context: { source: 'telegram' } }) as Error)
+    const refused = (option: string): Error => expect.objectContaining({ code: 'HF_OPTION_INVALID', context: { option } }) as Error
+    for (const attempts of [0, 1.5, 101, Number.NaN]) expect(() => inbox({ attempts }, world.kit())).toThrow(refused('inbox: attempts'))
+    for (const concurrency of [0, 2.5, 1_001]) expect(() => box.process('other', async () => undefined, { concurrency })).toThrow(refused('inbox other: concurrency'))
+    const wrong: InboxOptions[] = [{ lease: '999ms' }, { backoff: '5s', backoffMax: '4s' }]
+    for (const options of wrong) expect(() => inbox(options, world.kit())).toThrow(expect.objectContaining({ code: 'HF_OPTION_INVALID' }) as Error)
+    inbox({ attempts: 1, lease: '1s', backoff: '5s', backoffMax: '5s' }, world.kit())
+    inbox({ attempts: 100 }, world.kit()).process('most', async () => undefined, { concurrency: 1_000 })
   })
 
   it('is acknowledged only when it is kept: a claim that the store refuses is no claim', async () => {

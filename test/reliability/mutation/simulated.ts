@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { memoryTier } from '../play.ts'
 import { runSimulation, SCENARIOS } from '../simulation.ts'
 
-const SCHEDULES = 100
+const SCHEDULES = 25
 const flows = new RegExp(process.env['HOLDFAST_MUTATION_FLOWS'] ?? '.')
 
 // A trace of the stack costs more than the error that carries it.
