@@ -2,10 +2,10 @@
  * An outside effect while the store fails around it, and what is said of it: on the memory store, in simulated time.
  */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { EventBus, HoldfastError, type HoldfastEvent, type Schema } from '../../core/index.ts'
-import { withHooks, type MemoryTx } from '../../store/index.ts'
-import { memory } from '../../store/memory/index.ts'
-import { simulatedEnv, type SimulatedEnv } from '../../testing/index.ts'
+import { away, faultyStore, noAnswer, text, type FaultyStore } from '../../../test/faulty-store.ts'
+import type { EventName } from '../../core/index.ts'
+import type { MemoryTx } from '../../store/index.ts'
+import type { SimulatedEnv } from '../../testing/index.ts'
 import { refuse } from '../failure.ts'
 import type { DurableKit } from '../kit.ts'
 import { once } from './once.ts'
@@ -13,40 +13,23 @@ import { oncePort } from './outcome.ts'
 import type { OnceRecord } from './port.ts'
 import type { Once, OutsideOnce } from './types.ts'
 
-const text: Schema<string, string> = { '~standard': { version: 1, vendor: 'test', validate: value => ({ value: value as string }) } }
 const hangUp = (): Error => new Error('socket hang up')
 const unreachable = (): Error => Object.assign(new Error('no connection'), { code: 'ECONNREFUSED' })
 
+let world: FaultyStore
 let env: SimulatedEnv
 let kit: DurableKit<MemoryTx>
-let facts: HoldfastEvent[]
-/** Thrown around transactions of a name, one after the other: `before` nothing happened, `after` it is committed and nobody is told. */
-let before: Record<string, Error[]>
-let after: Record<string, Error[]>
-let begun: [name: string, atMs: number][]
-
+let before: FaultyStore['before']
+let after: FaultyStore['after']
 beforeEach(async () => {
-  env = simulatedEnv()
-  facts = []
-  before = {}
-  after = {}
-  begun = []
-  const events = new EventBus(env)
-  events.onAny(fact => { facts.push(fact) })
-  const fail = (errors: Record<string, Error[]>, name: string): void => {
-    const error = errors[name]?.shift()
-    if (error !== undefined) throw error
-  }
-  const store = withHooks(memory(), { before: name => { begun.push([name, env.monotonic()]); fail(before, name) }, after: name => { fail(after, name) } })
-  const database = await store.open({ env, events, service: 'test' })
-  kit = { env, events, service: 'test', instance: 'i', database: () => database }
+  world = await faultyStore();
+  ({ env, kit, before, after } = world)
 })
 
 const pay = (change: Partial<OutsideOnce<string, string, string, MemoryTx>> = {}): Once<string, string, MemoryTx> => once('pay', { input: text, key: id => id, onUnknown: 'hold', lease: '30s', call: async id => `paid ${id}`, ...change }, kit)
-const told = (name: HoldfastEvent['name']): unknown[] => facts.filter(fact => fact.name === name).map(({ data }) => data)
+const told = (name: EventName): readonly unknown[] => world.told(name)
 const record = (): Promise<OnceRecord | undefined> => kit.database().transaction('test.read', tx => oncePort<MemoryTx>(kit.database()).read(tx, 'pay', 'a'))
-const away = (): Error => new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' })
-const completions = (): number[] => begun.filter(([name]) => name === 'once.complete').map(([, atMs]) => atMs)
+const completions = (): readonly number[] => world.begun('once.complete')
 
 describe('the record of an effect that has happened', () => {
   it('is written again, ever later, while the store is away', async () => {
@@ -86,7 +69,7 @@ describe('the record of an effect that has happened', () => {
 
   it('is found where the answer of its commit was lost, and its consequences happen once', async () => {
     let completed = 0
-    after['once.complete'] = [new HoldfastError('HF_STORE_UNKNOWN_COMMIT', { message: 'no answer' })]
+    after['once.complete'] = [noAnswer()]
     const paid = pay({ complete: async () => { completed += 1 } })('a')
     await env.advance(1_000)
     expect([await paid, completed, told('once.done'), told('lease.lost')]).toEqual([{ outcome: 'done', value: 'paid a' }, 1, [{ once: 'pay', key: 'a' }], []])
@@ -177,7 +160,7 @@ describe('a call whose lease is lost while it is out', () => {
   it('is renewed for as long as the store answers', async () => {
     const paid = pay({ call: async () => { await env.sleep(100_000); return 'paid' } })('a')
     await env.advance(101_000)
-    expect([await paid, told('lease.lost'), begun.filter(([name]) => name === 'once.renew').length]).toEqual([{ outcome: 'done', value: 'paid' }, [], 10])
+    expect([await paid, told('lease.lost'), world.begun('once.renew').length]).toEqual([{ outcome: 'done', value: 'paid' }, [], 10])
   })
 })
 
