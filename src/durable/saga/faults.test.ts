@@ -1,0 +1,253 @@
+/**
+ * A run while the store fails around it, and what is said of it: on the memory store, in simulated time.
+ */
+import { beforeEach, describe, expect, it } from 'vitest'
+import { away, faultyStore, noAnswer, text, type FaultyStore } from '../../../test/faulty-store.ts'
+import { HoldfastError } from '../../core/index.ts'
+import type { MemoryTx } from '../../store/index.ts'
+import type { SimulatedEnv } from '../../testing/index.ts'
+import { refuse } from '../failure.ts'
+import type { DurableKit } from '../kit.ts'
+import type { RunRow, SagaPort } from './port.ts'
+import { saga, sagaPort } from './saga.ts'
+import type { Saga, SagaOptions, Step } from './types.ts'
+
+const hangUp = (): Error => new Error('socket hang up')
+const unreachable = (): Error => Object.assign(new Error('no connection'), { code: 'ECONNREFUSED' })
+type Options = SagaOptions<string, string, string, MemoryTx, 'key'>
+type Run = (step: Step<MemoryTx, 'key'>) => Promise<string>
+
+let world: FaultyStore
+let env: SimulatedEnv
+let kit: DurableKit<MemoryTx>
+let before: FaultyStore['before']
+let after: FaultyStore['after']
+/** What was called outside, in order. */
+let log: string[]
+beforeEach(async () => {
+  world = await faultyStore();
+  ({ env, kit, before, after } = world)
+  log = []
+})
+
+const define = (run: Run, change: Partial<Options> = {}, by = kit): Saga<string, string> => saga('order', { version: 1, input: text, undo: { key: async id => { log.push(`undo ${id}`) } }, ...change, run }, by)
+const start = (subject: Saga<string, string>): ReturnType<Saga<string, string>['start']> => subject.start('1', 'x')
+const act = (name: string, error?: Error) => ({ effect: 'idempotent', run: async () => { log.push(name); if (error !== undefined) throw error; return name }, undo: async () => { log.push(`undo ${name}`) } }) as const
+const look = <T>(work: (port: SagaPort<MemoryTx>, tx: MemoryTx) => Promise<T>): Promise<T> => kit.database().transaction('test.look', tx => work(sagaPort<MemoryTx>(kit.database()), tx))
+const key = { saga: 'order', id: '1' }
+const record = (): Promise<RunRow | undefined> => look((port, tx) => port.read(tx, key))
+const notes = async (): Promise<readonly string[]> => (await look((port, tx) => port.history(tx, key)))?.notes.map(({ what, times }) => `${what} x${String(times)}`) ?? []
+/** What it came to after so much time, an error too. */
+const settledWithin = async <T>(ms: number, running: Promise<T>): Promise<T | HoldfastError> => {
+  const settled = running.catch((error: unknown) => error as HoldfastError)
+  await env.advance(ms)
+  return settled
+}
+
+describe('what is written to the journal', () => {
+  const two: Run = async step => { await step('a', act('a')); return step('b', act('b')) }
+
+  it('is written again, ever later, while the store is away', async () => {
+    before['saga.intent'] = [away(), away()]
+    expect([await settledWithin(1_000, start(define(two))), world.begun('saga.intent')]).toEqual([{ outcome: 'done', value: 'b' }, [0, 200, 600, 600]])
+    expect(log).toEqual(['a', 'b'])
+  })
+
+  it('is not begun after three times in vain; whoever starts it again goes on', async () => {
+    before['saga.intent'] = [away(), away(), away()]
+    expect([await settledWithin(1_000, start(define(two))), world.begun('saga.intent'), log]).toEqual([expect.objectContaining({ code: 'HF_STORE_UNAVAILABLE' }), [0, 200, 600], []])
+    await env.advance('15s')
+    expect(await start(define(two))).toEqual({ outcome: 'done', value: 'b' })
+    expect(log).toEqual(['a', 'b'])
+  })
+
+  it('is asked for again at once where its answer was lost, and once only where asking again does not help', async () => {
+    after['saga.intent'] = [noAnswer()]
+    expect([await start(define(two)), world.begun('saga.intent')]).toEqual([{ outcome: 'done', value: 'b' }, [0, 0, 0]])
+    before['saga.intent'] = [new HoldfastError('HF_QUERY_FAILED', { message: 'no such column' })]
+    await expect(define(two).start('2', 'x')).rejects.toMatchObject({ code: 'HF_QUERY_FAILED' })
+    expect(world.begun('saga.intent').length).toBe(4)
+  })
+
+  it('stops a holder that was overtaken, which says so and does nothing more', async () => {
+    const overtaken: Run = async step => {
+      await step('a', { effect: 'idempotent', run: async () => {
+        await look(async (port, tx) => { await port.park(tx, key, 1, 'test', 0, false); await port.take(tx, key, [1], 'other:1', 60_000) })
+        return null
+      } })
+      return step('b', act('b'))
+    }
+    expect(await start(define(overtaken))).toEqual({ outcome: 'running', reason: 'another instance took over' })
+    expect([log, world.told('lease.lost'), (await record())?.fence]).toEqual([[], [{ lease: 'saga:order', fence: 1, reason: 'a journal write of this fence was refused' }], 2])
+  })
+})
+
+describe('a change of the run whose answer was lost', () => {
+  it.each<[what: string, transaction: string, Run, Partial<Options>, outcome: object, notes: readonly string[]]>([
+    ['turned round', 'saga.turn', async step => { await step('a', act('a')); return step('b', act('b', refuse('no'))) }, {}, { outcome: 'undone', reason: 'step b: no' }, ['turned x1']],
+    ['parked', 'saga.park', async step => step('a', act('a', unreachable())), {}, { outcome: 'running', reason: 'step a: no connection', retryAfterMs: 2_000 }, ['failed x1']],
+    ['done', 'saga.finish', async step => step('a', act('a')), {}, { outcome: 'done', value: 'a' }, []],
+    ['undone', 'saga.finish', async step => step('a', act('a', refuse('no'))), {}, { outcome: 'undone', reason: 'step a: no' }, ['turned x1']],
+    ['needs a human', 'saga.finish', async step => step('a', { effect: 'once', verify: 'hold', run: async () => { throw hangUp() } }), {}, { outcome: 'needs-human', reason: 'step a: socket hang up' }, ['needs-human x1']],
+  ])('is found to have happened: %s', async (_what, transaction, run, change, outcome, told) => {
+    after[transaction] = [noAnswer()]
+    expect(await start(define(run, change))).toEqual(outcome)
+    expect([world.begun(transaction).length, await notes()]).toEqual([2, told])
+    expect(new Set(log).size).toBe(log.length)
+    expect([(await record())?.attempts, env.pendingTimers]).toEqual([transaction === 'saga.park' ? 1 : 0, 0])
+  })
+
+  it.each<[what: string, transaction: string, Run, outcome: string]>([
+    ['turned round', 'saga.turn', async step => step('a', act('a', refuse('no'))), 'undone'],
+    ['parked', 'saga.park', async step => step('a', act('a', unreachable())), 'running'],
+    ['done', 'saga.finish', async step => step('a', act('a')), 'done'],
+  ])('and one that did not happen is made again: %s', async (_what, transaction, run, outcome) => {
+    before[transaction] = [away()]
+    expect(await settledWithin(500, start(define(run)))).toMatchObject({ outcome })
+    expect(world.begun(transaction)).toEqual([0, 200])
+  })
+})
+
+describe('a run that goes on later', () => {
+  it('is due at its deadline where that comes first, and by its backoff once that is over', async () => {
+    const subject = define(async step => step('a', act('a', unreachable())), { backoff: '10s', backoffMax: '10m', deadline: '25s' })
+    expect(await start(subject)).toMatchObject({ outcome: 'running', retryAfterMs: 10_000 })
+    await env.advance(10_000)
+    expect(await start(subject)).toMatchObject({ outcome: 'running', retryAfterMs: 15_000 })
+    await env.advance(15_000)
+    // It surely did not happen, and nothing begins any more.
+    expect(await start(subject)).toMatchObject({ outcome: 'undone', reason: 'its deadline has passed' })
+  })
+
+  it('waits a quarter of its age where nothing was tried, and at least its backoff', async () => {
+    const open = new HoldfastError('HF_BREAKER_OPEN', { message: 'open' })
+    const subject = define(async step => step('a', act('a', open)), { backoff: '2s', backoffMax: '20s' })
+    expect(await start(subject)).toMatchObject({ retryAfterMs: 2_000 })
+    await env.advance(40_000)
+    expect(await start(subject)).toMatchObject({ retryAfterMs: 10_000 })
+    await env.advance('10m')
+    expect(await start(subject)).toMatchObject({ retryAfterMs: 20_000 })
+    expect((await record())?.attempts).toBe(0)
+  })
+
+  it('keeps what it says within bounds', async () => {
+    await start(define(async step => step('a', act('a', Object.assign(unreachable(), { message: 'x'.repeat(2_000) })))))
+    expect((await look((port, tx) => port.history(tx, key)))?.notes.map(({ detail }) => detail.length)).toEqual([500])
+  })
+})
+
+describe('a step of unknown outcome, tried again and unreachable then', () => {
+  it.each<[what: string, verify: boolean, state: string]>([
+    // Without a look the attempt before may still have happened.
+    ['stays unknown', false, 'intent'],
+    ['surely did not happen after a look that found nothing', true, 'clear'],
+  ])('%s', async (_what, verify, state) => {
+    const errors = [hangUp(), unreachable()]
+    const run = async (): Promise<string> => { throw errors.shift() ?? new Error('called once more') }
+    const subject = define(async step => step('a', verify ? { effect: 'once', run, verify: async () => ({ happened: false }) } : { effect: 'idempotent', run }))
+    expect((await start(subject)).outcome).toBe('running')
+    await env.advance('1m')
+    expect((await start(subject)).outcome).toBe('running')
+    expect((await look((port, tx) => port.steps(tx, key))).map(step => step.state)).toEqual([state])
+  })
+})
+
+describe('a function', () => {
+  it('that calls two steps by one name is undone and told so', async () => {
+    expect(await start(define(async step => { await step('a', act('a')); return step('a', act('a')) }))).toEqual({ outcome: 'undone', reason: 'two steps are called a; their keys would be the same' })
+    expect(log).toEqual(['a', 'undo a'])
+  })
+
+  it('is thrown why its run is over, in every step that it asks for after that', async () => {
+    const thrown: unknown[] = []
+    await start(define(async step => {
+      await step('a', act('a', refuse('no'))).catch((error: unknown) => { thrown.push(error) })
+      return step('b', act('b')).catch((error: unknown) => { thrown.push(error); return 'caught' })
+    }))
+    const over = { code: 'HF_SAGA_STEP_FAILED', message: 'saga order 1: step a: no', context: key }
+    expect([thrown, log]).toMatchObject([[over, over], ['a']])
+  })
+
+  it('begins nothing once it has returned', async () => {
+    let later: Step<MemoryTx, 'key'> | undefined
+    expect(await start(define(async step => { later = step; return 'returned' }))).toEqual({ outcome: 'done', value: 'returned' })
+    await expect(later?.('a', act('a'))).rejects.toMatchObject({ code: 'HF_SAGA_STEP_FAILED', message: 'saga order 1: the run is over in this process' })
+    expect(log).toEqual([])
+  })
+
+  it('is shown by each step what earlier attempts of that one have made, and nothing of others', async () => {
+    const shown: unknown[] = []
+    const errors = [unreachable()]
+    const subject = define(async step => {
+      await step('a', { effect: 'idempotent', run: async ({ track }) => { await track('key', 'k1', 'the first key') } })
+      return step('b', { effect: 'idempotent', run: async ({ track, tracked }) => {
+        shown.push(tracked)
+        await track('key', 'k2', 'the second key')
+        await track('key', 'k3')
+        const error = errors.shift()
+        if (error !== undefined) throw error
+        return 'b'
+      } })
+    })
+    expect((await start(subject)).outcome).toBe('running')
+    await env.advance('1m')
+    expect((await start(subject)).outcome).toBe('done')
+    expect(shown).toEqual([[], [{ kind: 'key', id: 'k2', description: 'the second key' }, { kind: 'key', id: 'k3' }]])
+  })
+
+  it('cannot track under no name', async () => {
+    const thrown: unknown[] = []
+    await start(define(async step => step('a', { effect: 'idempotent', run: async ({ track }) => { await track('key', '').catch((error: unknown) => { thrown.push(error) }); return 'a' } })))
+    expect(thrown).toMatchObject([{ code: 'HF_OPTION_INVALID' }])
+  })
+})
+
+describe('what is said of a run', () => {
+  it('tells each step and each undo, and what could not be undone', async () => {
+    const subject = define(async step => {
+      await step('kept', { effect: 'idempotent', run: async () => 1 })
+      await step('local', { write: async () => 2, undo: async () => { log.push('undo local') } })
+      await step('made', { effect: 'idempotent', run: async ({ track }) => track('key', 'k') })
+      await step('a', act('a'))
+      return step('refused', act('refused', refuse('no')))
+    }, { runbook: 'RUNBOOK#order' })
+    const reason = 'step refused: no; not undone: kept'
+    expect(await start(subject)).toEqual({ outcome: 'undone', reason })
+    const done = (step: string): object => ({ ...key, step, phase: 'do', outcome: 'done' })
+    const undone = (step: string): object => ({ ...key, step, phase: 'undo', outcome: 'done' })
+    expect(world.told('saga.step')).toEqual([
+      done('kept'), done('local'), done('made'), done('a'), { ...key, step: 'refused', phase: 'do', outcome: 'failed', message: 'no' },
+      undone('a'), { ...undone('made'), message: 'it has no undo and is kept' }, undone('key k'), undone('local'), { ...undone('kept'), message: 'it has no undo and is kept' },
+    ])
+    expect([world.told('saga.started'), world.told('saga.finished')]).toEqual([[key], [{ ...key, outcome: 'undone', reason, runbook: 'RUNBOOK#order' }]])
+    expect(log).toEqual(['a', 'refused', 'undo a', 'undo k', 'undo local'])
+  })
+
+  it('tells of an undo that fails, and names at most ten of what is left', async () => {
+    const many = (count: number): Run => async step => {
+      for (let i = 0; i < count; i++) await step(`s${String(i)}`, { effect: 'idempotent', run: async () => i, undo: async () => { throw refuse('the door is shut') } })
+      return step('refused', act('refused', refuse('no')))
+    }
+    expect(await start(define(many(12), { undoAttempts: 1 }))).toEqual({
+      outcome: 'needs-human', reason: 'undo of s11: the door is shut (undone because step refused: no); tried 1 times; still to undo: s11, s10, s9, s8, s7, s6, s5, s4, s3, s2 and 2 more',
+    })
+    expect(world.told('saga.step').at(-1)).toEqual({ ...key, step: 's11', phase: 'undo', outcome: 'failed', message: 'the door is shut' })
+    expect(await define(many(10), { undoAttempts: 1 }).start('2', 'x')).toMatchObject({ reason: expect.stringMatching(/s1, s0$/) as string })
+    expect(world.told('saga.finished').at(-1)).not.toHaveProperty('runbook')
+  })
+
+  it.each<[where: string, Run]>([
+    ['before its first step', () => new Promise(() => undefined)],
+    ['after step b', async step => { await step('a', act('a')); await step('b', { write: async () => null }); return new Promise(() => undefined) }],
+    ['in step b', async step => { await step('a', act('a')); return step('b', { effect: 'idempotent', run: () => new Promise<never>(() => undefined) }) }],
+    ['while it was being undone', async step => { await step('a', { effect: 'idempotent', run: async () => 1, undo: () => new Promise(() => undefined) }); return step('b', act('b', refuse('no'))) }],
+  ])('says where its holders died: %s', async (where, run) => {
+    const dead = { ...kit, env: env.process('dead'), instance: 'dead' }
+    void start(define(run, {}, dead))
+    await env.advance(10)
+    dead.env.kill()
+    await env.advance('1m')
+    expect(await start(define(run, { crashes: 1 }))).toMatchObject({ outcome: 'needs-human', reason: expect.stringMatching(`^1 holders in a row died ${where}`) as string })
+    expect(world.told('saga.resumed')).toEqual([{ ...key, direction: where.startsWith('while') ? 'undo' : 'forward' }])
+  })
+})
