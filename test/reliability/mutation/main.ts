@@ -1,7 +1,7 @@
 /**
  * `npm run mutation`: how many small changes to the durable core its fast tests notice, slice by slice.
  *
- * `--only once,lease` runs some slices. The score of each file goes into docs/reliability.json, survivors are printed and kept
+ * `--only once,lease` runs some slices. `--survivors` looks again only at what survived the last run on this machine, for whoever writes tests. The score of each file goes into docs/reliability.json, survivors are printed and kept
  * under node_modules/.cache/holdfast-mutation for whoever explains them in docs/mutation.md.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -27,7 +27,7 @@ interface Report {
   readonly files: Readonly<Record<string, { readonly source: string; readonly mutants: readonly Mutant[] }>>
 }
 
-const { values } = parseArgs({ options: { only: { type: 'string' } } })
+const { values } = parseArgs({ options: { only: { type: 'string' }, survivors: { type: 'boolean', default: false } } })
 const names = values.only?.split(',') ?? SLICES.map(slice => slice.name)
 const slices = names.map(name => {
   const slice = SLICES.find(each => each.name === name)
@@ -36,19 +36,35 @@ const slices = names.map(name => {
 })
 for (const slice of slices) {
   const startedMs = performance.now()
-  const report = run(slice)
+  const report = values.survivors ? again(slice) : run(slice, slice.mutate)
+  writeFileSync(join(CACHE, `${slice.name}.last.json`), JSON.stringify(report))
   publish(report, (performance.now() - startedMs) / 1_000)
   writeFileSync(join(CACHE, `${slice.name}.survivors.txt`), survivors(report))
   process.stdout.write(survivors(report))
 }
 
-function run(slice: Slice): Report {
+/** The last run of the slice, with its survivors run again. */
+function again(slice: Slice): Report {
+  const { files } = JSON.parse(readFileSync(join(CACHE, `${slice.name}.last.json`), 'utf8')) as Report
+  for (const [file, { source }] of Object.entries(files)) if (readFileSync(join(ROOT, file), 'utf8') !== source) throw new Error(`${file} has changed since: run the slice ${slice.name} as a whole`)
+  const left = Object.entries(files).flatMap(([file, { mutants }]) => mutants.filter(isSurvivor).map(mutant => ({ file, mutant })))
+  // Ranges of the tool begin at column 0, those of its report at 1.
+  const now = run(slice, left.map(({ file, mutant: { location: { start, end } } }) => `${file}:${String(start.line)}:${String(start.column - 1)}-${String(end.line)}:${String(end.column - 1)}`))
+  const same = (a: Mutant, b: Mutant): boolean => a.mutatorName === b.mutatorName && a.replacement === b.replacement && JSON.stringify(a.location) === JSON.stringify(b.location)
+  return {
+    files: Object.fromEntries(Object.entries(files).map(([file, { source, mutants }]) => [file, {
+      source, mutants: mutants.map(mutant => isSurvivor(mutant) ? now.files[file]?.mutants.find(each => same(each, mutant)) ?? mutant : mutant),
+    }])),
+  }
+}
+
+function run(slice: Slice, mutate: readonly string[]): Report {
   mkdirSync(CACHE, { recursive: true })
   const file = join(CACHE, `${slice.name}.json`)
   const config = join(CACHE, `${slice.name}.config.json`)
   writeFileSync(config, JSON.stringify({
     testRunner: 'vitest', plugins: ['@stryker-mutator/vitest-runner'], vitest: { configFile: 'test/reliability/mutation/vitest.config.ts', related: false },
-    mutate: slice.mutate, coverageAnalysis: 'perTest', concurrency: 1, reporters: ['progress-append-only', 'json'], jsonReporter: { fileName: file },
+    mutate, coverageAnalysis: 'perTest', concurrency: 1, reporters: ['progress-append-only', 'json'], jsonReporter: { fileName: file },
     tempDirName: join(CACHE, 'sandbox'), ignorePatterns: ['dist/*', '!dist/embedded-template*', 'examples', 'simulators', 'bench', 'web', 'docs'], timeoutMS: 10_000,
     // Of texts in messages a test that noticed each word would be a copy of them.
     mutator: { excludedMutations: ['StringLiteral'] },
