@@ -46,6 +46,8 @@ const RUNS = 15
 const STEPS_MAX = 40
 /** So many scripts instead, other ones each time. */
 const LONG = process.env['HOLDFAST_DIALECT_RUNS']
+/** For the tests of a file. */
+export const DIALECTS_TIMEOUT_MS: number = LONG === undefined ? 30_000 : 86_400_000
 
 /** For a test file: one SQL database, whose clock is set. `endOnFailure`: a script that fails is not made shorter. */
 export function dialects(): <MemoryPort extends object, SqlPort extends object>(comparison: Comparison<MemoryPort, SqlPort>, aligned: boolean, search?: { readonly endOnFailure: boolean }) => Promise<void> {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ALL, dialects, type Comparison } from '../../test/dialects.ts'
+import { ALL, dialects, DIALECTS_TIMEOUT_MS, type Comparison } from '../../test/dialects.ts'
 import type { MemoryTx, SqlTx } from '../store/index.ts'
 import { inboxMemory } from './inbox/memory.ts'
 import type { InboxPort } from './inbox/port.ts'
@@ -185,7 +185,7 @@ const saga: Comparison<SagaPort<MemoryTx>, SagaPort<SqlTx>> = {
   observe: [['read', { saga: 'order', id: '1' }], ['steps', { saga: 'order', id: '1' }], ['history', { saga: 'order', id: '1' }]],
 }
 
-describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', (_when, aligned) => {
+describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', { timeout: DIALECTS_TIMEOUT_MS }, (_when, aligned) => {
   const alike = dialects()
   it('the records of once', () => alike(once, aligned))
   it('the lease', () => alike(lease, aligned))

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, it } from 'vitest'
-import { ALL, dialects, type Comparison } from '../../test/dialects.ts'
+import { ALL, dialects, DIALECTS_TIMEOUT_MS, type Comparison } from '../../test/dialects.ts'
 import type { MemoryTx, SqlTx } from '../store/index.ts'
 import type { ItemTable } from './items/ledger.ts'
 import { memoryItems } from './items/memory.ts'
@@ -36,7 +36,7 @@ const schedule: Comparison<ScheduleTable<MemoryTx>, ScheduleTable<SqlTx>> = {
   observe: [['look', 'mailer', 'every 5 s'], ['now']],
 }
 
-describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', (_when, aligned) => {
+describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', { timeout: DIALECTS_TIMEOUT_MS }, (_when, aligned) => {
   const alike = dialects()
   it('the items of workers', () => alike(items, aligned))
   it('the schedule', () => alike(schedule, aligned))

@@ -162,6 +162,24 @@ describe.each(testStores)('on $name', store => {
       expect(await subject.skip(at.id, 'again')).toBeUndefined()
     })
 
+    it.each([['happened', { happened: true, value: 'ref-1' }, 'step | charge | done'], ['did not happen', { happened: false }, 'step | charge | begun; surely did not happen']] as const)(
+      'is told by its history what a person found out: it %s', async (_what, verified, line) => {
+        const subject = stuck()
+        await at.start(subject)
+        expect(await subject.resolveStep(at.id, verified, 'asked the bank', alice)).toBe(true)
+        expect((await subject.history(at.id))?.entries.filter(entry => entry.step === 'charge' && entry.what === 'step').map(({ what, step, detail }) => [what, step, detail].join(' | '))).toEqual([line])
+      })
+
+    it('is not changed by a word that is refused', async () => {
+      const subject = at.define(async step => { await step('a', { effect: 'idempotent', run: async () => new Date() as never }); return '' })
+      await at.start(subject)
+      await subject.resolveStep(at.id, { happened: true, value: null }, 'first', alice)
+      const before = await at.row()
+      expect(before?.reason).toContain('first')
+      expect(await subject.resolveStep(at.id, { happened: true, value: null }, 'second', alice)).toBe(false)
+      expect((await at.row())?.reason).toBe(before?.reason)
+    })
+
     it('is marked done with the result that later starts are answered', async () => {
       const subject = stuck()
       await at.start(subject)
