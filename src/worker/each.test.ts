@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { EventBus, HoldfastError, type Duration, type HoldfastEvent } from '../core/index.ts'
 import type { Database, MemoryTx } from '../store/index.ts'
@@ -174,12 +175,95 @@ describe('a batch', () => {
     await loop.stop()
   })
 
-  it('refuses a concurrency that is none', async () => {
-    const { env, make, iterations } = await world()
-    const loop = make(({ each }) => each(['a'], String, async () => undefined, { concurrency: 0 }))
+  it('tells its worker what became of each: done, failed, parked, waiting, put off; one that comes twice is one', async () => {
+    const { env, make, seen, iterations } = await world()
+    const results: EachResult[] = []
+    const failing = ['bad', 'worse', 'worse']
+    const loop = make(async ({ each }) => {
+      results.push(await each(['good', 'bad', 'good', 'worse'], String, async item => {
+        if (failing.includes(item)) throw new Error(failing.splice(failing.indexOf(item), 1)[0])
+      }))
+    }, { maxAttempts: 2 })
     loop.start()
     await env.settle()
-    expect(iterations()).toMatchObject([{ outcome: 'failed', error: { code: 'HF_OPTION_INVALID' } }])
+    expect(results).toEqual([{ done: 1, failed: 2, parked: 0, waiting: 0, postponed: 0 }])
+    // Woken while both wait.
+    await env.advance('5s')
+    const asked = loop.runNow()
+    await env.settle()
+    await asked
+    expect(results[1]).toEqual({ done: 1, failed: 0, parked: 0, waiting: 2, postponed: 0 })
+    // It runs again when the first of them is due, and not only after `every`.
+    await env.advance('5s')
+    await env.advance('5s')
+    expect(results[2]).toEqual({ done: 2, failed: 1, parked: 1, waiting: 0, postponed: 0 })
+    // What is parked waits for a person, and no time is due for it.
+    await env.advance('5m')
+    expect(results[3]).toEqual({ done: 2, failed: 0, parked: 0, waiting: 1, postponed: 0 })
+    expect(iterations().map(({ outcome, done, failed, parked }) => [outcome, done, failed, parked])).toEqual([['degraded', 1, 2, 0], ['ok', 1, 0, 0], ['degraded', 2, 1, 1], ['ok', 2, 0, 0]])
+    expect(seen.filter(event => event.name === 'worker.item.failed').map(event => event.data)).toMatchObject([
+      { worker: 'activation', item: 'bad', attempt: 1, failure: 'defect', message: 'bad' }, { worker: 'activation', item: 'worse', attempt: 1, message: 'worse' }, { worker: 'activation', item: 'worse', attempt: 2, message: 'worse' },
+    ])
+    await loop.stop()
+  })
+
+  it('puts off what it has not begun when it is not the item\'s fault, and says whose it is', async () => {
+    const { env, items, make, iterations } = await world()
+    const results: EachResult[] = []
+    let tries = 0
+    const loop = make(async ({ each }) => { results.push(await each(['a', 'b', 'c'], String, async () => { tries += 1; throw new HoldfastError('HF_BREAKER_OPEN', { message: 'panel is left alone' }) })) })
+    loop.start()
+    await env.settle()
+    expect([tries, results, await items.list(undefined, 10)]).toEqual([1, [{ done: 0, failed: 0, parked: 0, waiting: 0, postponed: 1 }], []])
+    expect(iterations()).toMatchObject([{ outcome: 'degraded', reason: 'panel is left alone', done: 0, failed: 0 }])
+    await loop.stop()
+  })
+
+  it('counts what a store that is away could not: the attempt is one more than it knew', async () => {
+    const { env, seen, items, make } = await world()
+    const original = items.fail.bind(items)
+    const loop = make(({ each }) => each(['a'], String, async () => { throw new Error('x') }))
+    loop.start()
+    await env.settle()
+    Object.assign(items, { fail: () => Promise.reject(new HoldfastError('HF_STORE_UNAVAILABLE', { message: 'away' })) })
+    await env.advance('10s')
+    expect(seen.filter(event => event.name === 'worker.item.failed').map(event => event.data.attempt)).toEqual([1, 2])
+    Object.assign(items, { fail: original })
+    await loop.stop()
+  })
+
+  it('forgets nothing of an item that it has nothing written of', async () => {
+    const { env, items, make } = await world()
+    let cleared = 0
+    Object.assign(items, { clear: async () => { cleared += 1 } })
+    const loop = make(({ each }) => each(['a', 'b'], String, async () => undefined))
+    loop.start()
+    await env.settle()
+    expect(cleared).toBe(0)
+    await loop.stop()
+  })
+
+  it('listens once to the end of its iteration, however many lanes it has', async () => {
+    const { env, make } = await world()
+    const listeners: number[] = []
+    const loop = make(({ each }) => each(Array.from({ length: 50 }, (_, i) => i), String, async (_item, { signal }) => {
+      listeners.push(getEventListeners(signal, 'abort').length)
+      await env.sleep(10)
+    }, { concurrency: 50 }))
+    loop.start()
+    await env.advance('1s')
+    expect(listeners).toHaveLength(50)
+    // More than ten are a warning of Node's on standard error.
+    expect(Math.max(...listeners)).toBeLessThanOrEqual(2)
+    await loop.stop()
+  })
+
+  it.each([[0, false], [1.5, false], [1, true], [1_000, true], [1_001, false]])('takes a concurrency of %s: %s', async (concurrency, taken) => {
+    const { env, make, iterations } = await world()
+    const loop = make(({ each }) => each(['a'], String, async () => undefined, { concurrency }))
+    loop.start()
+    await env.settle()
+    expect(iterations()).toMatchObject([taken ? { outcome: 'ok' } : { outcome: 'failed', error: { code: 'HF_OPTION_INVALID', context: { worker: 'activation' } } }])
     await loop.stop()
   })
 })

@@ -5,7 +5,7 @@
  * (an open breaker, a switch that went off, a lost store) is not counted and ends the batch: the rest comes again.
  * An item that ignores its cancellation is left behind, and is not begun again before it has ended.
  */
-import { HoldfastError, isHoldfastError, messageOf, type ErrorCode, type EventBus, type FailureClass } from '../core/index.ts'
+import { HoldfastError, isHoldfastError, messageOf, unwatchAbort, watchAbort, type ErrorCode, type EventBus, type FailureClass } from '../core/index.ts'
 import { ITEMS_MAX, type ItemLedger, type ItemState } from './items/ledger.ts'
 import type { EachResult, ItemContext, ResolvedWorker } from './options.ts'
 import { backoffMs } from './pace.ts'
@@ -189,10 +189,11 @@ export function failureOf(error: unknown): FailureClass {
 /** Settles with `work`, or rejects when the signal aborts first. */
 export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const abort = (): void => { reject(asError(signal.reason)) }
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
-    work.then(resolve, (error: unknown) => { reject(asError(error)) }).finally(() => { signal.removeEventListener('abort', abort) })
+    // Shared by all lanes of a batch: hundreds of waits for one signal are one listener.
+    const watcher = { aborted: (): void => { reject(asError(signal.reason)) } }
+    if (signal.aborted) watcher.aborted()
+    else watchAbort(signal, watcher)
+    work.then(resolve, (error: unknown) => { reject(asError(error)) }).finally(() => { unwatchAbort(signal, watcher) })
   })
 }
 

@@ -240,6 +240,50 @@ describe('needs', () => {
     await lenient.stop()
   })
 
+  it('wakes for what concerns it and lets it run, and for nothing else', async () => {
+    let allowed = false
+    const panel = { kind: 'dependency', name: 'panel', allows: () => allowed } as const
+    const loop = make(async () => undefined, { needs: [panel, 'healthy'], safeSleep: '60s' }, { systemState: () => 'healthy' })
+    loop.start()
+    await env.advance('1s')
+    const breaker = (dependency: string, to: 'open' | 'half-open'): void => { kit.events.emit('breaker.changed', { dependency, from: 'closed', to, reason: 'x' } as never) }
+    const looks = async (): Promise<number> => { await env.advance('1s'); return iterations().length }
+    expect(iterations()).toHaveLength(1)
+    breaker('panel', 'open')
+    breaker('mail', 'half-open')
+    kit.events.emit('system.changed', { from: 'healthy', to: 'unavailable', reason: 'x' })
+    kit.events.emit('flag.changed', { flag: 'panel', from: false, to: true } as never)
+    expect(await looks()).toBe(1)
+    breaker('panel', 'half-open')
+    expect(await looks()).toBe(2)
+    kit.events.emit('system.changed', { from: 'degraded', to: 'healthy', reason: 'x' })
+    expect(await looks()).toBe(3)
+    allowed = true
+    breaker('panel', 'half-open')
+    expect(await looks()).toBe(4)
+    expect(iterations().at(-1)).toMatchObject({ outcome: 'ok' })
+    // It was not kept from running, so nothing that changes is a reason to run again.
+    breaker('panel', 'half-open')
+    kit.events.emit('system.changed', { from: 'degraded', to: 'healthy', reason: 'x' })
+    expect(await looks()).toBe(4)
+    allowed = false
+    await loop.stop()
+    breaker('panel', 'half-open')
+    expect(await looks()).toBe(4)
+    expect(env.pendingTimers).toBe(0)
+  })
+
+  it('a worker that needs no switch is not woken by any', async () => {
+    const loop = make(async () => undefined, { needs: [{ kind: 'dependency', name: 'panel', allows: () => false }], safeSleep: '60s' })
+    loop.start()
+    await env.advance('1s')
+    kit.events.emit('flag.changed', { flag: 'sales', from: false, to: true } as never)
+    kit.events.emit('system.changed', { from: 'degraded', to: 'healthy', reason: 'x' })
+    await env.advance('1s')
+    expect(iterations()).toHaveLength(1)
+    await loop.stop()
+  })
+
   it('what cannot be known is refused when it is declared', () => {
     for (const need of ['leader', 'healthy', 'not-unavailable'] as const) expect(() => make(async () => undefined, { needs: [need] })).toThrow(expect.objectContaining({ code: 'HF_OPTION_INVALID' }) as Error)
   })
@@ -341,5 +385,53 @@ describe('stopping and pausing', () => {
     loop.pause('again')
     await loop.stop()
     expect(await loop.runNow()).toBe('skipped')
+  })
+})
+
+describe('what a worker says of itself', () => {
+  it('says nothing of what has not been yet', async () => {
+    const loop = make(async () => undefined)
+    expect(loop.snapshot()).toEqual({ name: 'activation', state: 'stopped', times: 'every 5m', consecutiveFailures: 0, parked: 0 })
+    expect(await loop.stop()).toBe(0)
+    expect(await loop.runNow()).toBe('skipped')
+  })
+
+  it('tells how the last iteration went, when the next one is, and since when nothing moved', async () => {
+    const outcomes = ['ok', 'failed', 'ok'] as const
+    let runs = 0
+    const loop = make(async () => { if (outcomes[runs++] === 'failed') throw new Error('panel says no') }, { runbook: 'RUNBOOK#activation' })
+    const start = env.now()
+    loop.start()
+    loop.start()
+    await env.advance('1m')
+    expect(loop.snapshot()).toEqual({
+      name: 'activation', state: 'idle', times: 'every 5m', consecutiveFailures: 0, parked: 0, runbook: 'RUNBOOK#activation',
+      lastOutcome: 'ok', lastRunAt: start, lastSuccessAt: start, heartbeatAt: start, lagMs: 0, nextRunAt: start + 300_000,
+    })
+    await env.advance('4m')
+    await env.advance('1s')
+    expect(loop.snapshot()).toMatchObject({ lastOutcome: 'failed', lastReason: 'panel says no', lastRunAt: start + 300_000, lastSuccessAt: start, heartbeatAt: start + 300_000, consecutiveFailures: 1, nextRunAt: start + 310_000 })
+    await env.advance('10s')
+    expect(loop.snapshot()).toMatchObject({ lastOutcome: 'ok', lastSuccessAt: start + 310_000, consecutiveFailures: 0 })
+    expect(loop.snapshot()).not.toHaveProperty('lastReason')
+    loop.pause('migration')
+    expect(loop.snapshot()).toMatchObject({ state: 'paused', pausedBecause: 'migration' })
+    expect(loop.snapshot()).not.toHaveProperty('nextRunAt')
+    expect(runs).toBe(3)
+    const stopped = loop.stop()
+    await env.settle()
+    expect([await stopped, loop.snapshot().state]).toEqual([0, 'stopped'])
+  })
+
+  it('is running while it runs, which is no delay of the next one', async () => {
+    const loop = make(async () => { await env.sleep(60_000) })
+    loop.start()
+    await env.advance('30s')
+    expect(loop.snapshot()).toMatchObject({ state: 'running', lagMs: 0 })
+    const stopped = loop.stop()
+    expect(await loop.runNow()).toBe('skipped')
+    await env.advance('10s')
+    await env.advance('30s')
+    expect(await stopped).toBe(1)
   })
 })
