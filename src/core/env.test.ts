@@ -1,10 +1,20 @@
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { realEnv } from './env.ts'
 
 describe('the real world', () => {
-  it('wakes a sleep at once when its signal aborts, and leaves no listener on it', async () => {
+  it('puts one listener on a signal that many sleeps share, wakes all of them, and leaves none', async () => {
+    const env = realEnv()
+    const controller = new AbortController()
+    const asleep = Array.from({ length: 50 }, () => env.sleep(60_000, controller.signal))
+    expect(getEventListeners(controller.signal, 'abort')).toHaveLength(1)
+    controller.abort()
+    await Promise.all(asleep)
+    expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
+  })
+
+  it('wakes a sleep at once when its signal aborts', async () => {
     const env = realEnv()
     const controller = new AbortController()
     const begun = env.monotonic()

@@ -9,6 +9,7 @@
  * uses the database's clock and never this one.
  */
 import { randomBytes, randomUUID } from 'node:crypto'
+import { unwatchAbort, watchAbort } from './abort-watch.ts'
 
 /** A timer that has not fired yet. Cancelling twice, or after it fired, does nothing. */
 export interface Timer {
@@ -75,17 +76,18 @@ export function realEnv(): Env {
   return env
 }
 
-/** `sleep` on top of `timer`, for every Env. The listener is removed either way, so a long-lived signal gathers none. */
+/** `sleep` on top of `timer`, for every Env. A signal that many sleeps share has one listener, and none when they are over. */
 export function sleepWith(env: Pick<Env, 'timer'>, ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true) return Promise.resolve()
   return new Promise(resolve => {
     const finish = (): void => {
       timer.cancel()
-      signal?.removeEventListener('abort', finish)
+      if (signal !== undefined) unwatchAbort(signal, watcher)
       resolve()
     }
+    const watcher = { aborted: finish }
     // A sleep is the work of the loop that sleeps: it keeps the process alive until it is aborted.
     const timer = env.timer(ms, finish, { keepAlive: true })
-    signal?.addEventListener('abort', finish, { once: true })
+    if (signal !== undefined) watchAbort(signal, watcher)
   })
 }
