@@ -4,6 +4,7 @@ import { EventBus, HoldfastError, type Duration, type HoldfastEvent } from '../c
 import type { Database, MemoryTx } from '../store/index.ts'
 import { memory, memoryDisk } from '../store/memory/index.ts'
 import { simulatedEnv } from '../testing/simulated-env.ts'
+import { failureOf } from './each.ts'
 import { localItems, storedItems, worker, type EachResult, type ItemLedger, type WorkerBase, type WorkerContext } from './index.ts'
 
 type Kind = 'in the store' | 'in the process'
@@ -256,6 +257,53 @@ describe('a batch', () => {
     // More than ten are a warning of Node's on standard error.
     expect(Math.max(...listeners)).toBeLessThanOrEqual(2)
     await loop.stop()
+  })
+
+  it.each<[how: string, asked: string[], items: string[], closed: boolean]>([
+    ['is closed where the batch ends before it', ['a', 'b'], ['a', 'b', 'c', 'd'], true],
+    ['that has told everything is not closed once more', ['a'], ['a'], false],
+  ])('a source %s', async (_how, asked, items, closes) => {
+    const { env, make } = await world()
+    const told: string[] = []
+    let closed = 0
+    const source = { [Symbol.iterator]: () => ({
+      next: () => {
+        const value = items[told.length]
+        if (value === undefined) return { done: true as const, value: undefined }
+        told.push(value)
+        return { done: false as const, value }
+      },
+      return: () => { closed += 1; return { done: true as const, value: undefined } },
+    }) }
+    const loop = make(({ each }) => each(source, String, async item => { if (item === 'b') throw new HoldfastError('HF_BREAKER_OPEN', { message: 'left alone' }) }))
+    loop.start()
+    await env.settle()
+    expect([told, closed]).toEqual([asked, closes ? 1 : 0])
+    await loop.stop()
+  })
+
+  it('is asked for no item after it said that there are no more, or failed, however many lanes wait', async () => {
+    const { env, make, iterations } = await world()
+    let asked = 0
+    const ending = make(({ each }) => each({ [Symbol.asyncIterator]: () => ({ next: async () => { asked += 1; await env.sleep(1); return asked === 1 ? { done: false as const, value: 1 } : { done: true as const, value: undefined } } }) }, String, async () => env.sleep(50), { concurrency: 5 }))
+    ending.start()
+    await env.advance('1s')
+    expect(asked).toBe(2)
+    await ending.stop()
+    asked = 0
+    const failing = make(({ each }) => each({ [Symbol.asyncIterator]: () => ({ next: async () => { asked += 1; await env.sleep(1); throw new Error('cursor lost') } }) }, String, async () => undefined, { concurrency: 5 }))
+    failing.start()
+    await env.advance('1s')
+    expect([asked, iterations().at(-1)]).toMatchObject([1, { outcome: 'failed', reason: 'cursor lost' }])
+    await failing.stop()
+  })
+
+  it.each<[what: string, error: unknown, failure: string]>([
+    ['of our own code', new TypeError('undefined is not a function'), 'defect'], ['with a code of the system', Object.assign(new Error('reset'), { code: 'ECONNRESET' }), 'dependency_error'],
+    ['that was aborted', Object.assign(new Error('aborted'), { name: 'AbortError' }), 'dependency_error'], ['that took too long', Object.assign(new Error('slow'), { name: 'TimeoutError' }), 'dependency_error'],
+    ['that knows its class', new HoldfastError('HF_INPUT_INVALID', { message: 'no' }), new HoldfastError('HF_INPUT_INVALID', { message: 'no' }).failure], ['that is none', 'just a text', 'defect'],
+  ])('whose fault an error is: %s', (_what, error, failure) => {
+    expect(failureOf(error)).toBe(failure)
   })
 
   it.each([[0, false], [1.5, false], [1, true], [1_000, true], [1_001, false]])('takes a concurrency of %s: %s', async (concurrency, taken) => {

@@ -388,6 +388,50 @@ describe('stopping and pausing', () => {
   })
 })
 
+describe('what ended an iteration', () => {
+  it('is told with the worker: its deadline, its leadership, a stop between two items', async () => {
+    const reasons: unknown[] = []
+    const late = make(async ({ signal }) => { await env.sleep(60_000, signal); reasons.push(signal.reason) }, { deadline: '20s' })
+    late.start()
+    await env.advance('20s')
+    expect(reasons).toMatchObject([{ code: 'HF_WORKER_DEADLINE', context: { worker: 'activation' } }])
+    expect(iterations()).toMatchObject([{ outcome: 'failed', error: { code: 'HF_WORKER_DEADLINE' } }])
+    const stopped = late.stop()
+    await env.settle()
+    expect(await stopped).toBe(0)
+    seen.length = 0
+    const between = make(async ({ each, degraded }) => {
+      degraded('panel is slow')
+      degraded('and slower')
+      await each(['a', 'b', 'c'], String, async () => env.sleep(1_000))
+    })
+    between.start()
+    await env.advance('500ms')
+    const ended = between.stop()
+    await env.advance('1s')
+    expect(await ended).toBe(0)
+    expect(iterations()).toMatchObject([{ outcome: 'degraded', reason: 'panel is slow', done: 1 }])
+    expect(iterations()[0]).not.toHaveProperty('error')
+    seen.length = 0
+    const quiet = make(async ({ each }) => { await each(['a', 'b', 'c'], String, async () => env.sleep(1_000), { concurrency: 2 }) })
+    quiet.start()
+    await env.advance('500ms')
+    const quietly = quiet.stop()
+    await env.advance('1s')
+    await quietly
+    expect(iterations()).toMatchObject([{ outcome: 'ok', done: 2 }])
+    expect(env.pendingTimers).toBe(0)
+  })
+
+  it('one item is said to be one', async () => {
+    const loop = make(async ({ each }) => { await each(['a'], String, async () => { throw new Error('no') }) })
+    loop.start()
+    await env.settle()
+    expect(iterations()).toMatchObject([{ outcome: 'failed', reason: '1 item failed' }])
+    await loop.stop()
+  })
+})
+
 describe('what a worker says of itself', () => {
   it('says nothing of what has not been yet', async () => {
     const loop = make(async () => undefined)

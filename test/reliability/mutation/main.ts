@@ -43,17 +43,18 @@ for (const slice of slices) {
   process.stdout.write(survivors(report))
 }
 
-/** The last run of the slice, with its survivors run again. */
+/** The last run of the slice, with its survivors run again, and the files that have changed since as a whole. */
 function again(slice: Slice): Report {
   const { files } = JSON.parse(readFileSync(join(CACHE, `${slice.name}.last.json`), 'utf8')) as Report
-  for (const [file, { source }] of Object.entries(files)) if (readFileSync(join(ROOT, file), 'utf8') !== source) throw new Error(`${file} has changed since: run the slice ${slice.name} as a whole`)
-  const left = Object.entries(files).flatMap(([file, { mutants }]) => mutants.filter(isSurvivor).map(mutant => ({ file, mutant })))
+  const changed = new Set(Object.entries(files).filter(([file, { source }]) => readFileSync(join(ROOT, file), 'utf8') !== source).map(([file]) => file))
+  const left = Object.entries(files).flatMap(([file, { mutants }]) => changed.has(file) ? [] : mutants.filter(isSurvivor).map(mutant => ({ file, mutant })))
   // Ranges of the tool begin at column 0, those of its report at 1.
-  const now = run(slice, left.map(({ file, mutant: { location: { start, end } } }) => `${file}:${String(start.line)}:${String(start.column - 1)}-${String(end.line)}:${String(end.column - 1)}`))
+  const ranges = left.map(({ file, mutant: { location: { start, end } } }) => `${file}:${String(start.line)}:${String(start.column - 1)}-${String(end.line)}:${String(end.column - 1)}`)
+  const now = run(slice, [...changed, ...ranges])
   const same = (a: Mutant, b: Mutant): boolean => a.mutatorName === b.mutatorName && a.replacement === b.replacement && JSON.stringify(a.location) === JSON.stringify(b.location)
   return {
-    files: Object.fromEntries(Object.entries(files).map(([file, { source, mutants }]) => [file, {
-      source, mutants: mutants.map(mutant => isSurvivor(mutant) ? now.files[file]?.mutants.find(each => same(each, mutant)) ?? mutant : mutant),
+    files: Object.fromEntries(Object.entries(files).map(([file, last]) => [file, changed.has(file) ? now.files[file] ?? last : {
+      source: last.source, mutants: last.mutants.map(mutant => isSurvivor(mutant) ? now.files[file]?.mutants.find(each => same(each, mutant)) ?? mutant : mutant),
     }])),
   }
 }
