@@ -30,7 +30,7 @@ const reason = one('why', 'otherwise')
 const once: Comparison<OncePort<MemoryTx>, OncePort<SqlTx>> = {
   memory: onceMemory, sql: onceSql,
   script: (ms, limit) => {
-    const name = one('pay', 'mail')
+    const name = one('pay', 'pay', 'mail')
     const key = one('k', 'k 2')
     const text = one('"x"', '"y"')
     return {
@@ -39,15 +39,15 @@ const once: Comparison<OncePort<MemoryTx>, OncePort<SqlTx>> = {
       claim: { args: fc.tuple(fc.record({ name, key, fingerprint: text, input: text, owner, leaseMs: ms })), weight: 4 },
       read: { args: fc.tuple(name, key) },
       expire: { args: fc.tuple(name, key), weight: 2 },
-      takeOver: { args: fc.tuple(name, key, fence, owner, ms), weight: 2 },
+      takeOver: { args: fc.tuple(name, key, fence, owner, ms), weight: 4 },
       renew: { args: fc.tuple(name, key, fence, ms), weight: 2 },
       complete: { args: fc.tuple(name, key, fence, text, ms) },
-      release: { args: fc.tuple(name, key, fence, reason, ms), weight: 2 },
-      markUnknown: { args: fc.tuple(name, key, fence, reason, ms), weight: 2 },
-      stuck: { args: fc.tuple(name, fc.boolean(), limit) },
-      unknown: { args: fc.tuple(limit) },
-      settleByHand: { args: fc.tuple(name, key, one('released', 'discarded'), reason, ms) },
-      prune: { args: fc.tuple(limit) },
+      release: { args: fc.tuple(name, key, fence, reason, ms), weight: 4 },
+      markUnknown: { args: fc.tuple(name, key, fence, reason, ms), weight: 4 },
+      stuck: { args: fc.tuple(name, fc.boolean(), limit), weight: 2 },
+      unknown: { args: fc.tuple(limit), weight: 2 },
+      settleByHand: { args: fc.tuple(name, key, one('released', 'discarded'), reason, ms), weight: 4 },
+      prune: { args: fc.tuple(limit), weight: 4 },
     }
   },
   observe: [['read', 'pay', 'k'], ['unknown', ALL], ['stuck', 'pay', true, ALL]],

@@ -3,7 +3,7 @@
  */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { away, faultyStore, noAnswer, text, type FaultyStore } from '../../../test/faulty-store.ts'
-import type { EventName } from '../../core/index.ts'
+import { HoldfastError, type EventName } from '../../core/index.ts'
 import type { MemoryTx } from '../../store/index.ts'
 import type { SimulatedEnv } from '../../testing/index.ts'
 import { refuse } from '../failure.ts'
@@ -65,6 +65,9 @@ describe('the record of an effect that has happened', () => {
     let completed = 0
     await expect(pay({ complete: async () => { completed += 1; throw new Error('no such account') } })('a')).rejects.toThrow('no such account')
     expect([completed, completions().length, (await record())?.state]).toEqual([1, 1, 'unknown'])
+    before['once.complete'] = [new HoldfastError('HF_QUERY_FAILED', { message: 'no such column' })]
+    await expect(pay()('b')).rejects.toMatchObject({ code: 'HF_QUERY_FAILED' })
+    expect(completions().length).toBe(2)
   })
 
   it('is found where the answer of its commit was lost, and its consequences happen once', async () => {
@@ -144,6 +147,24 @@ describe('an outcome', () => {
   })
 })
 
+describe('a sweep', () => {
+  it('settles as many keys as it may, and one key twenty times at most; a caller may go on', async () => {
+    let calls = 0
+    const hopeless = pay({ call: async () => { calls += 1; throw hangUp() }, onUnknown: 'retry' })
+    for (const key of ['a', 'b']) await hopeless(key)
+    await env.advance(30_000)
+    expect([await hopeless.sweep(1), calls]).toEqual([1, 3])
+    for (let i = 0; i < 40; i++) {
+      await env.advance(30_000)
+      await hopeless.sweep(10)
+    }
+    expect([calls, (await record())?.attempts]).toEqual([40, 20])
+    expect([await hopeless('a'), (await record())?.attempts]).toEqual([{ outcome: 'unknown' }, 21])
+    const waiting = await kit.database().transaction('test.unknown', tx => oncePort<MemoryTx>(kit.database()).unknown(tx, 1))
+    expect(waiting.map(({ key }) => key)).toEqual(['b'])
+  })
+})
+
 describe('a call whose lease is lost while it is out', () => {
   it.each([['answers', 'paid late'], ['fails', hangUp()]] as const)('and that %s then says nothing, for another has it', async (_how, answer) => {
     const paid = pay({ call: async () => { await env.sleep(60_000); if (typeof answer === 'string') return answer; throw answer } })('a')
@@ -161,6 +182,40 @@ describe('a call whose lease is lost while it is out', () => {
     const paid = pay({ call: async () => { await env.sleep(100_000); return 'paid' } })('a')
     await env.advance(101_000)
     expect([await paid, told('lease.lost'), world.begun('once.renew').length]).toEqual([{ outcome: 'done', value: 'paid' }, [], 10])
+  })
+})
+
+describe('a call whose lease was lost, and that then is refused, or its look,', () => {
+  it('is another\'s to tell: nothing is released or thrown under a lost lease', async () => {
+    const lose = async (): Promise<void> => { before['once.renew'] = Array.from({ length: 100 }, away); await env.sleep(40_000) }
+    const refused = pay({ call: async () => { await lose(); throw refuse('no') } })('a')
+    await env.advance(41_000)
+    expect([await refused, (await record())?.state]).toEqual([{ outcome: 'in-progress', retryAfterMs: 200 }, 'started'])
+    const looking = pay({ call: async () => { throw hangUp() }, onUnknown: { verify: async () => { await lose(); throw hangUp() } } })
+    expect(await looking('b')).toEqual({ outcome: 'unknown' })
+    const looked = looking('b')
+    await env.advance(41_000)
+    expect([await looked, world.begun('once.unknown').length]).toEqual([{ outcome: 'in-progress', retryAfterMs: 200 }, 1])
+  })
+})
+
+describe('a caller that gives up', () => {
+  it('before anything was claimed has changed nothing', async () => {
+    const signal = AbortSignal.abort()
+    await expect(pay()('a', { signal })).rejects.toMatchObject({ code: 'HF_CANCELLED' })
+    const local = once('pay', { input: text, key: id => id, write: async () => 'written' }, kit)
+    await expect(local('a', { signal })).rejects.toMatchObject({ code: 'HF_CANCELLED' })
+    expect(await record()).toBeUndefined()
+  })
+})
+
+describe('a local effect', () => {
+  it('is told when it is committed, and not where another transaction may still take it back', async () => {
+    const local = once('pay', { input: text, key: id => id, write: async () => 'written' }, kit)
+    await local('a')
+    expect(world.told('once.done')).toEqual([{ once: 'pay', key: 'a' }])
+    await kit.database().transaction('mine', tx => local('b', { tx }))
+    expect(world.told('once.done')).toHaveLength(1)
   })
 })
 
