@@ -217,6 +217,12 @@ describe('a local effect', () => {
     await kit.database().transaction('mine', tx => local('b', { tx }))
     expect(world.told('once.done')).toHaveLength(1)
   })
+
+  it('that asks for its own key while it is written is in progress', async () => {
+    const inner: unknown[] = []
+    const local: Once<string, string, MemoryTx> = once('pay', { input: text, key: id => id, write: async (id, { tx }): Promise<string> => { inner.push(await local(id, { tx })); return 'written' } }, kit)
+    expect([await local('a'), inner]).toEqual([{ outcome: 'done', value: 'written' }, [{ outcome: 'in-progress', retryAfterMs: 1_000 }]])
+  })
 })
 
 describe('what is refused', () => {
