@@ -72,19 +72,19 @@ const lease: Comparison<LeasePort<MemoryTx>, LeasePort<SqlTx>> = {
 const inbox: Comparison<InboxPort<MemoryTx>, InboxPort<SqlTx>> = {
   memory: inboxMemory, sql: inboxSql,
   script: (ms, limit) => {
-    const source = one('chat', 'shop')
-    const id = one('1', '2', '3', '4')
+    const source = one('chat', 'chat', 'chat', 'shop')
+    const id = one('1', '2', '3')
     return {
       claim: { args: fc.tuple(fc.record({ source, id, lane: one('l', 'm'), priority: one(100, 50), payload: one('1', '2') })), weight: 6 },
       next: { args: fc.tuple(source, owner, ms, limit), weight: 4 },
       parkExhausted: { args: fc.tuple(fc.option(source, { nil: undefined }), one(1, 2), fc.constant(ALL)), weight: 2 },
-      renew: { args: fc.tuple(source, id, fence, ms) },
-      done: { args: fc.tuple(source, id, fence, ms), weight: 2 },
-      fail: { args: fc.tuple(source, id, fence, reason, fc.option(ms, { nil: undefined })), weight: 3 },
+      renew: { args: fc.tuple(source, id, fence, ms), weight: 4 },
+      done: { args: fc.tuple(source, id, fence, ms), weight: 3 },
+      fail: { args: fc.tuple(source, id, fence, reason, fc.option(ms, { nil: undefined, freq: 2 })), weight: 6 },
       parked: { args: fc.tuple(limit) },
       backlog: { args: fc.tuple(fc.constant(ALL)) },
-      settleByHand: { args: fc.tuple(source, id, one('queued', 'discarded'), reason, ms), weight: 2 },
-      prune: { args: fc.tuple(limit) },
+      settleByHand: { args: fc.tuple(source, id, one('queued', 'discarded'), reason, ms), weight: 6 },
+      prune: { args: fc.tuple(limit), weight: 3 },
     }
   },
   unordered: ['next', 'parkExhausted', 'parked'],
