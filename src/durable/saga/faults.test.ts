@@ -3,6 +3,7 @@
  */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { away, faultyStore, noAnswer, text, type FaultyStore } from '../../../test/faulty-store.ts'
+import { fakeTickets } from '../../../test/saga-world.ts'
 import { HoldfastError } from '../../core/index.ts'
 import type { MemoryTx } from '../../store/index.ts'
 import type { SimulatedEnv } from '../../testing/index.ts'
@@ -69,6 +70,31 @@ describe('what is written to the journal', () => {
     expect(world.begun('saga.intent').length).toBe(4)
   })
 
+  it('may be refused because the run is to stop, and why is asked for later where the store is away', async () => {
+    const cancelled: Run = async step => {
+      await step('a', { ...act('a'), run: async () => { await look((port, tx) => port.cancel(tx, key, 'not wanted')); return null } })
+      return step('b', act('b'))
+    }
+    before['saga.look'] = [away()]
+    expect(await settledWithin(1_000, start(define(cancelled)))).toMatchObject({ code: 'HF_STORE_UNAVAILABLE' })
+    await env.advance('15s')
+    expect(await start(define(cancelled))).toEqual({ outcome: 'undone', reason: 'not wanted' })
+    expect(log).toEqual(['undo a'])
+  })
+
+  it('with a local step is rolled back, found out or not counted, as its failure says', async () => {
+    const local = define(async step => { await step('a', { write: async () => 1 }); return 'done' })
+    before['saga.write'] = [away()]
+    expect([await start(local), (await record())?.attempts]).toMatchObject([{ outcome: 'running', reason: 'step a: away' }, 0])
+    await env.advance('1m')
+    after['saga.write'] = [new HoldfastError('HF_QUERY_FAILED', { message: 'no such column' })]
+    await expect(start(local)).rejects.toMatchObject({ code: 'HF_QUERY_FAILED' })
+    await env.advance('1m')
+    expect(await start(local)).toEqual({ outcome: 'done', value: 'done' })
+    before['saga.write'] = [new HoldfastError('HF_QUERY_FAILED', { message: 'no such table' })]
+    expect(await local.start('2', 'x')).toEqual({ outcome: 'undone', reason: 'step a: no such table' })
+  })
+
   it('stops a holder that was overtaken, which says so and does nothing more', async () => {
     const overtaken: Run = async step => {
       await step('a', { effect: 'idempotent', run: async () => {
@@ -111,7 +137,7 @@ describe('a change of the run whose answer was lost', () => {
 describe('a run that goes on later', () => {
   it('is due at its deadline where that comes first, and by its backoff once that is over', async () => {
     const subject = define(async step => step('a', act('a', unreachable())), { backoff: '10s', backoffMax: '10m', deadline: '25s' })
-    expect(await start(subject)).toMatchObject({ outcome: 'running', retryAfterMs: 10_000 })
+    expect([await start(subject), env.pendingTimers]).toMatchObject([{ outcome: 'running', retryAfterMs: 10_000 }, 0])
     await env.advance(10_000)
     expect(await start(subject)).toMatchObject({ outcome: 'running', retryAfterMs: 15_000 })
     await env.advance(15_000)
@@ -128,6 +154,33 @@ describe('a run that goes on later', () => {
     await env.advance('10m')
     expect(await start(subject)).toMatchObject({ retryAfterMs: 20_000 })
     expect((await record())?.attempts).toBe(0)
+  })
+
+  it('is given up only when it is old and was tried often enough', async () => {
+    const subject = define(async step => step('a', act('a', unreachable())), { attempts: 3, giveUpAfter: '1ms' })
+    for (const outcome of ['running', 'running', 'undone']) {
+      expect(await start(subject)).toMatchObject({ outcome })
+      await env.advance('1m')
+    }
+  })
+
+  it('keeps the reason for which it was stopped first', async () => {
+    const subject = define(async step => { await step('a', { ...act('a'), run: async () => { await env.sleep(11_000); return null } }); return step('b', act('b')) }, { deadline: '10s', lease: '60s' })
+    const started = start(subject)
+    await env.advance(7_000)
+    void subject.cancel('1', 'not wanted', { id: 'alice', via: 'cli' })
+    await env.advance(20_000)
+    expect(await started).toEqual({ outcome: 'undone', reason: 'cancelled by cli:alice: not wanted' })
+  })
+
+  it('asks again for a confirmation that nobody gave in time, where there is no way back', async () => {
+    const subject = saga<string, string, string, MemoryTx>('order', { version: 1, input: text, run: async step => {
+      await step('a', { effect: 'idempotent', pivot: true, run: async () => 1 })
+      return step('erase', { effect: 'idempotent', irreversible: { summary: 'Erase it', waitFor: '1m' }, run: async () => 'erased' })
+    } }, kit, { tickets: fakeTickets() })
+    expect((await start(subject)).outcome).toBe('running')
+    await env.advance('61s')
+    expect([(await start(subject)).outcome, await notes()]).toEqual(['running', ['asked x2']])
   })
 
   it('keeps what it says within bounds', async () => {
@@ -195,6 +248,16 @@ describe('a function', () => {
     expect(shown).toEqual([[], [{ kind: 'key', id: 'k2', description: 'the second key' }, { kind: 'key', id: 'k3' }]])
   })
 
+  it('may make two kinds of thing under one name', async () => {
+    const undo = { key: async (id: string) => { log.push(`undo key ${id}`) }, disk: async (id: string) => { log.push(`undo disk ${id}`) } }
+    const subject = saga<string, string, string, MemoryTx, 'key' | 'disk'>('order', { version: 1, input: text, undo, run: async step => {
+      await step('a', { effect: 'idempotent', run: async ({ track }) => { await track('key', 'x'); await track('disk', 'x'); await track('key', 'x') } })
+      return step('b', act('b', refuse('no')))
+    } }, kit)
+    expect((await start(subject)).outcome).toBe('undone')
+    expect(log).toEqual(['b', 'undo disk x', 'undo key x'])
+  })
+
   it('cannot track under no name', async () => {
     const thrown: unknown[] = []
     await start(define(async step => step('a', { effect: 'idempotent', run: async ({ track }) => { await track('key', '').catch((error: unknown) => { thrown.push(error) }); return 'a' } })))
@@ -238,7 +301,7 @@ describe('what is said of a run', () => {
 
   it.each<[where: string, Run]>([
     ['before its first step', () => new Promise(() => undefined)],
-    ['after step b', async step => { await step('a', act('a')); await step('b', { write: async () => null }); return new Promise(() => undefined) }],
+    ['after step c', async step => { await step('a', act('a')); await step('b', act('b')); await step('c', { write: async () => null }); return new Promise(() => undefined) }],
     ['in step b', async step => { await step('a', act('a')); return step('b', { effect: 'idempotent', run: () => new Promise<never>(() => undefined) }) }],
     ['while it was being undone', async step => { await step('a', { effect: 'idempotent', run: async () => 1, undo: () => new Promise(() => undefined) }); return step('b', act('b', refuse('no'))) }],
   ])('says where its holders died: %s', async (where, run) => {
