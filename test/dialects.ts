@@ -42,7 +42,7 @@ interface Step {
 export const ALL = 100
 
 const BEGIN_MS = Date.UTC(2026, 0, 1)
-const RUNS = 12
+const RUNS = 8
 const STEPS_MAX = 40
 /** So many scripts instead, other ones each time. */
 const LONG = process.env['HOLDFAST_DIALECT_RUNS']

@@ -16,7 +16,7 @@ import { sweep, type SweepReport } from './sweep.ts'
  * `node scripts/example.mjs crash vpn-bot --store postgres` (or embedded); here, what fits into a test run.
  */
 const env = realEnv()
-/** Moves on each day, so that every point has its turn: by card on PostgreSQL within three days, by crypto within six, on the embedded database within eight. */
+/** Moves on each day, so that every point has its turn: by card on PostgreSQL within four days, by crypto within six, on the embedded database within eight. */
 const today = Math.floor(env.now() / 86_400_000)
 const SWEEP_MS = 900_000
 
@@ -40,8 +40,8 @@ function expectSound(report: SweepReport, runsMin: number): void {
 }
 
 describe('a process that is killed at any point of a purchase and started again', () => {
-  it('ends with one charge, one subscription, one key, at most one delivery and an answer to /key (by card, PostgreSQL, a third of the points)', async () => {
-    expectSound(await sweep({ env, stores: postgresRuns, way: 'card', every: 3, offset: today }), 16)
+  it('ends with one charge, one subscription, one key, at most one delivery and an answer to /key (by card, PostgreSQL, a quarter of the points)', async () => {
+    expectSound(await sweep({ env, stores: postgresRuns, way: 'card', every: 4, offset: today }), 12)
   }, SWEEP_MS)
 
   it('ends the same way by crypto (PostgreSQL, a sixth of the points)', async () => {
