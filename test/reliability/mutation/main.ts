@@ -1,11 +1,12 @@
 /**
  * `npm run mutation`: how many small changes to the durable core its fast tests notice, slice by slice.
  *
- * `--only once,lease` runs some slices. `--survivors` looks again only at what survived the last run on this machine, for whoever writes tests. The score of each file goes into docs/reliability.json, survivors are printed and kept
- * under node_modules/.cache/holdfast-mutation for whoever explains them in docs/mutation.md.
+ * `--only once,lease` runs some slices. `--survivors` looks again only at what survived the last run on this machine, for whoever
+ * writes tests. The score of each file goes into docs/reliability.json, survivors are printed and kept under
+ * node_modules/.cache/holdfast-mutation for whoever explains them in docs/mutation.md.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { compiler } from './compiler.ts'
@@ -45,7 +46,9 @@ for (const slice of slices) {
 
 /** The last run of the slice, with its survivors run again, and the files that have changed since as a whole. */
 function again(slice: Slice): Report {
-  const { files } = JSON.parse(readFileSync(join(CACHE, `${slice.name}.last.json`), 'utf8')) as Report
+  const last = join(CACHE, `${slice.name}.last.json`)
+  if (!existsSync(last)) throw new RangeError(`--survivors: the slice ${slice.name} was not run here before; run it without --survivors first`)
+  const { files } = JSON.parse(readFileSync(last, 'utf8')) as Report
   const changed = new Set(Object.entries(files).filter(([file, { source }]) => readFileSync(join(ROOT, file), 'utf8') !== source).map(([file]) => file))
   const left = Object.entries(files).flatMap(([file, { mutants }]) => changed.has(file) ? [] : mutants.filter(isSurvivor).map(mutant => ({ file, mutant })))
   // Ranges of the tool begin at column 0, those of its report at 1.
@@ -53,8 +56,8 @@ function again(slice: Slice): Report {
   const now = run(slice, [...changed, ...ranges])
   const same = (a: Mutant, b: Mutant): boolean => a.mutatorName === b.mutatorName && a.replacement === b.replacement && JSON.stringify(a.location) === JSON.stringify(b.location)
   return {
-    files: Object.fromEntries(Object.entries(files).map(([file, last]) => [file, changed.has(file) ? now.files[file] ?? last : {
-      source: last.source, mutants: last.mutants.map(mutant => isSurvivor(mutant) ? now.files[file]?.mutants.find(each => same(each, mutant)) ?? mutant : mutant),
+    files: Object.fromEntries(Object.entries(files).map(([file, before]) => [file, changed.has(file) ? now.files[file] ?? before : {
+      source: before.source, mutants: before.mutants.map(mutant => isSurvivor(mutant) ? now.files[file]?.mutants.find(each => same(each, mutant)) ?? mutant : mutant),
     }])),
   }
 }
