@@ -165,8 +165,11 @@ describe.each(testStores)('inbox on $name', store => {
     expect(world.names('inbox.duplicate').map(({ data }) => data)).toEqual([{ source: 'telegram', id: '1' }])
     begin(box, async () => { contexts.push(currentContext()); await kit.env.sleep(700) })
     await until(() => world.names('inbox.done').length === 2)
-    // Statements take none of the simulated time; polls in between make it come in steps of 100 ms.
-    expect(world.names('inbox.done').map(({ data }) => data)).toContainEqual({ source: 'telegram', id: '1', durationMs: 700 })
+    // Polls go on while a real server commits, so there it may be a step more; faults.test.ts holds it to the millisecond.
+    const [done] = world.facts.flatMap(fact => fact.name === 'inbox.done' && fact.data.id === '1' ? [fact.data] : [])
+    expect(done).toEqual({ source: 'telegram', id: '1', durationMs: expect.any(Number) as number })
+    expect(done?.durationMs).toBeGreaterThanOrEqual(700)
+    if (!store.concurrent) expect(done?.durationMs).toBe(700)
     expect(contexts).toContainEqual(expect.objectContaining({ component: 'inbox telegram', correlationId: 'telegram:1' }))
   })
 
