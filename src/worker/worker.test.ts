@@ -117,6 +117,40 @@ describe('after a failure', () => {
     expect(await outcome).toBe('ok')
     await loop.stop()
   })
+
+  it('however often an operator asks, two iterations are 100 ms apart', async () => {
+    const loop = make(async () => undefined)
+    loop.start()
+    await env.settle()
+    const outcome = loop.runNow()
+    await env.advance('99ms')
+    expect(at('worker.iteration')).toEqual([0])
+    await env.advance('1ms')
+    expect([await outcome, at('worker.iteration')]).toEqual(['ok', [0, 100]])
+    await loop.stop()
+  })
+})
+
+describe('a degraded iteration', () => {
+  it('keeps the ordinary pace, and no kick wakes it before safeSleep', async () => {
+    const loop = make(async ({ degraded }) => { degraded('panel is slow') })
+    loop.start()
+    await env.advance('10m')
+    expect(at('worker.iteration')).toEqual([0, 300_000, 600_000])
+    loop.kick()
+    await env.advance('20s')
+    expect(at('worker.iteration').slice(3)).toEqual([610_000])
+    await loop.stop()
+  })
+
+  it('comes again when the first of its failed items is due', async () => {
+    let tries = 0
+    const loop = make(async ({ each }) => each(['good', 'bad'], String, async item => { if (item === 'bad' && ++tries < 3) throw new Error('not yet') }))
+    loop.start()
+    await env.advance('10m')
+    expect(at('worker.iteration')).toEqual([0, 10_000, 30_000, 330_000])
+    await loop.stop()
+  })
 })
 
 describe('never', () => {

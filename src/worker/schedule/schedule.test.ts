@@ -113,6 +113,24 @@ describe('a worker with a cron pattern', () => {
     await stop(after)
   })
 
+  it('tells what was missed once, however often the iteration that makes up for it fails', async () => {
+    let broken = false
+    const run = async (): Promise<void> => { if (broken) throw new Error('panel') }
+    const before = make(world.kit('a'), nightly, { run })
+    before.start()
+    await world.env.advance('24h')
+    await stop(before)
+    broken = true
+    await world.env.advance(2 * DAY_MS)
+    const after = make(world.kit('b'), nightly, { run })
+    after.start()
+    await world.env.advance('5m')
+    expect(iterations().filter(({ outcome }) => outcome === 'failed').length).toBeGreaterThan(2)
+    expect(world.names('worker.missed').map(event => event.data)).toEqual([{ worker: 'report', missed: 1, ran: true }])
+    broken = false
+    await stop(after)
+  })
+
   it('that fails is tried again after safeSleep and longer, until it ends; late is counted from the due time', async () => {
     let broken = true
     const loop = make(world.kit(), nightly, { run: async () => { begun.push({ instance: 'a', at: String(Math.round((world.env.now() - Date.UTC(2026, 0, 1, 3)) / 1_000)) }); if (broken) throw new Error('panel') } })
@@ -196,6 +214,20 @@ describe('a worker with a cron pattern', () => {
     loop.start()
     await world.env.advance('5h')
     expect(tries).toEqual([0, 10, 30])
+    await stop(loop)
+  })
+
+  it('waits safeSleep before it looks at a failed item again, also where an operator ran it in between', async () => {
+    const tries: number[] = []
+    const loop = make(world.kit(), nightly, { run: async ({ each }: WorkerContext) => each(['good', 'bad'], String, async item => { if (item === 'bad') { tries.push((world.env.now() - Date.UTC(2026, 0, 1, 3)) / 1_000); if (tries.length < 2) throw new Error('not yet') } }) })
+    loop.start()
+    await world.env.until(() => tries.length === 1, '4h')
+    await world.env.advance('6s')
+    const outcome = loop.runNow()
+    await world.env.advance('1s')
+    expect(await outcome).toBe('ok')
+    await world.env.advance('1h')
+    expect(tries).toEqual([0, 16])
     await stop(loop)
   })
 
