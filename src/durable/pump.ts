@@ -63,8 +63,7 @@ export class Pump<Item> {
     await this.#loop
     this.#loop = undefined
     const drained = new AbortController()
-    const all = Promise.all(this.#inFlight).then(() => { drained.abort() })
-    await Promise.race([all, this.#options.env.sleep(this.#options.drainMs, drained.signal)])
+    await Promise.race([Promise.all(this.#inFlight), this.#options.env.sleep(this.#options.drainMs, drained.signal)])
     const left = this.#inFlight.size
     this.#abort.abort()
     drained.abort()

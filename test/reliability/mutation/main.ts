@@ -1,9 +1,5 @@
 /**
- * `npm run mutation`: how many small changes to the durable core its fast tests notice, slice by slice.
- *
- * `--only once,lease` runs some slices. `--survivors` looks again only at what survived the last run on this machine, for whoever
- * writes tests. The score of each file goes into docs/reliability.json, survivors are printed and kept under
- * node_modules/.cache/holdfast-mutation for whoever explains them in docs/mutation.md.
+ * `npm run mutation`: how many small changes to the durable core its fast tests notice, slice by slice. `--help` says the rest.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -28,27 +24,55 @@ interface Report {
   readonly files: Readonly<Record<string, { readonly source: string; readonly mutants: readonly Mutant[] }>>
 }
 
-const { values } = parseArgs({ options: { only: { type: 'string' }, survivors: { type: 'boolean', default: false } } })
-const names = values.only?.split(',') ?? SLICES.map(slice => slice.name)
-const slices = names.map(name => {
-  const slice = SLICES.find(each => each.name === name)
-  if (slice === undefined) throw new RangeError(`--only: no slice is called ${name}; they are ${SLICES.map(each => each.name).join(', ')}`)
-  return slice
-})
+const HELP = `npm run mutation -- [options]
+Changes the durable core in one small way at a time and runs the fast tests of that slice.
+The score of each file goes into docs/reliability.json and docs/reliability.md; survivors are printed, and kept under
+node_modules/.cache/holdfast-mutation, for whoever explains them in docs/mutation.md.
+  --only a,b     some slices: ${SLICES.map(({ name }) => name).join(', ')}
+  --survivors    looks again at what survived the last run on this machine, and at files that have changed since
+  --help         this text
+`
+
+const { slices, onlySurvivors } = parseArguments()
 for (const slice of slices) {
   const startedMs = performance.now()
-  const report = values.survivors ? again(slice) : run(slice, slice.mutate)
-  writeFileSync(join(CACHE, `${slice.name}.last.json`), JSON.stringify(report))
+  const report = onlySurvivors ? again(slice) : run(slice, slice.mutate)
+  writeFileSync(lastOf(slice), JSON.stringify(report))
   publish(report, (performance.now() - startedMs) / 1_000)
   writeFileSync(join(CACHE, `${slice.name}.survivors.txt`), survivors(report))
   process.stdout.write(survivors(report))
 }
 
+/** Ends the process where there is nothing to run. */
+function parseArguments(): { readonly slices: readonly Slice[]; readonly onlySurvivors: boolean } {
+  try {
+    const { values } = parseArgs({ options: { only: { type: 'string' }, survivors: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } } })
+    if (values.help) {
+      process.stdout.write(HELP)
+      process.exit(0)
+    }
+    const names = values.only?.split(',') ?? SLICES.map(slice => slice.name)
+    const chosen = names.map(name => {
+      const slice = SLICES.find(each => each.name === name)
+      if (slice === undefined) throw new RangeError(`--only: no slice is called ${name}; they are ${SLICES.map(each => each.name).join(', ')}`)
+      if (values.survivors && !existsSync(lastOf(slice))) throw new RangeError(`--survivors: the slice ${name} was not run here before; run it without --survivors first`)
+      return slice
+    })
+    return { slices: chosen, onlySurvivors: values.survivors }
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n(npm run mutation -- --help)\n`)
+    process.exit(64)
+  }
+}
+
+/** Where the last report of a slice is kept. */
+function lastOf({ name }: Slice): string {
+  return join(CACHE, `${name}.last.json`)
+}
+
 /** The last run of the slice, with its survivors run again, and the files that have changed since as a whole. */
 function again(slice: Slice): Report {
-  const last = join(CACHE, `${slice.name}.last.json`)
-  if (!existsSync(last)) throw new RangeError(`--survivors: the slice ${slice.name} was not run here before; run it without --survivors first`)
-  const { files } = JSON.parse(readFileSync(last, 'utf8')) as Report
+  const { files } = JSON.parse(readFileSync(lastOf(slice), 'utf8')) as Report
   const changed = new Set(Object.entries(files).filter(([file, { source }]) => readFileSync(join(ROOT, file), 'utf8') !== source).map(([file]) => file))
   const left = Object.entries(files).flatMap(([file, { mutants }]) => changed.has(file) ? [] : mutants.filter(isSurvivor).map(mutant => ({ file, mutant })))
   // Ranges of the tool begin at column 0, those of its report at 1.
