@@ -149,7 +149,7 @@ export class Execution<In, I, R extends Json | void, Tx> {
     const local = step.kind === 'local' ? step.step.undo : undefined
     const outside = step.kind === 'outside' ? step.step.undo : undefined
     this.#done.push({
-      seq, name, timeoutMs: this.#turn.resolved.timeoutMs(step),
+      seq, name, output: text, timeoutMs: this.#turn.resolved.timeoutMs(step),
       undoIn: local === undefined ? undefined : tx => local(decodeJson(text), { tx: tx as Tx }),
       undo: outside === undefined ? undefined : context => outside(decodeJson(text), context),
     })

@@ -38,6 +38,13 @@ const look = <T>(work: (port: SagaPort<MemoryTx>, tx: MemoryTx) => Promise<T>): 
 const key = { saga: 'order', id: '1' }
 const record = (): Promise<RunRow | undefined> => look((port, tx) => port.read(tx, key))
 const notes = async (): Promise<readonly string[]> => (await look((port, tx) => port.history(tx, key)))?.notes.map(({ what, times }) => `${what} x${String(times)}`) ?? []
+/** Another instance has the run from here on. */
+const overtake = (): Promise<void> => look(async (port, tx) => { await port.park(tx, key, 1, 'test', 0, false); await port.take(tx, key, [1], 'other:1', 60_000) })
+/** Waits for a confirmation, behind `first`. */
+const erasing = (first: (step: Step<MemoryTx, 'key'>) => Promise<void>, change: Partial<Options> = {}): Saga<string, string> => saga<string, string, string, MemoryTx, 'key'>('order', { version: 1, input: text, undo: { key: async () => undefined }, runbook: 'RUNBOOK#erase', ...change, run: async step => {
+  await first(step)
+  return step('erase', { effect: 'idempotent', irreversible: { summary: 'Erase it', waitFor: '1m' }, run: async () => 'erased' })
+} }, kit, { tickets: fakeTickets() })
 /** What it came to after so much time, an error too. */
 const settledWithin = async <T>(ms: number, running: Promise<T>): Promise<T | HoldfastError> => {
   const settled = running.catch((error: unknown) => error as HoldfastError)
@@ -97,10 +104,7 @@ describe('what is written to the journal', () => {
 
   it('stops a holder that was overtaken, which says so and does nothing more', async () => {
     const overtaken: Run = async step => {
-      await step('a', { effect: 'idempotent', run: async () => {
-        await look(async (port, tx) => { await port.park(tx, key, 1, 'test', 0, false); await port.take(tx, key, [1], 'other:1', 60_000) })
-        return null
-      } })
+      await step('a', { effect: 'idempotent', run: async () => { await overtake(); return null } })
       return step('b', act('b'))
     }
     expect(await start(define(overtaken))).toEqual({ outcome: 'running', reason: 'another instance took over' })
@@ -123,14 +127,14 @@ describe('a change of the run whose answer was lost', () => {
     expect([(await record())?.attempts, env.pendingTimers]).toEqual([transaction === 'saga.park' ? 1 : 0, 0])
   })
 
-  it.each<[what: string, transaction: string, Run, outcome: string]>([
-    ['turned round', 'saga.turn', async step => step('a', act('a', refuse('no'))), 'undone'],
-    ['parked', 'saga.park', async step => step('a', act('a', unreachable())), 'running'],
-    ['done', 'saga.finish', async step => step('a', act('a')), 'done'],
-  ])('and one that did not happen is made again: %s', async (_what, transaction, run, outcome) => {
+  it.each<[what: string, transaction: string, Run, outcome: string, notes: readonly string[]]>([
+    ['turned round', 'saga.turn', async step => step('a', act('a', refuse('no'))), 'undone', ['turned x1']],
+    ['parked', 'saga.park', async step => step('a', act('a', unreachable())), 'running', ['failed x1']],
+    ['done', 'saga.finish', async step => step('a', act('a')), 'done', []],
+  ])('and one that did not happen is made again: %s', async (_what, transaction, run, outcome, told) => {
     before[transaction] = [away()]
     expect(await settledWithin(500, start(define(run)))).toMatchObject({ outcome })
-    expect(world.begun(transaction)).toEqual([0, 200])
+    expect([world.begun(transaction), await notes()]).toEqual([[0, 200], told])
   })
 })
 
@@ -174,13 +178,27 @@ describe('a run that goes on later', () => {
   })
 
   it('asks again for a confirmation that nobody gave in time, where there is no way back', async () => {
-    const subject = saga<string, string, string, MemoryTx>('order', { version: 1, input: text, run: async step => {
-      await step('a', { effect: 'idempotent', pivot: true, run: async () => 1 })
-      return step('erase', { effect: 'idempotent', irreversible: { summary: 'Erase it', waitFor: '1m' }, run: async () => 'erased' })
-    } }, kit, { tickets: fakeTickets() })
+    const subject = erasing(async step => { await step('a', { effect: 'idempotent', pivot: true, run: async () => 1 }) })
     expect((await start(subject)).outcome).toBe('running')
     await env.advance('61s')
     expect([(await start(subject)).outcome, await notes()]).toEqual(['running', ['asked x2']])
+  })
+
+  it('does not ask again for what somebody was asked already, and waiting is no failed try', async () => {
+    const subject = erasing(async step => { await step('a', { effect: 'idempotent', pivot: true, run: async () => 1 }) }, { deadline: '25s' })
+    const waiting = { outcome: 'running', reason: 'waits for confirmation: Erase it' }
+    expect(await start(subject)).toEqual({ ...waiting, retryAfterMs: 25_000 })
+    await env.advance(25_000)
+    expect(await start(subject)).toMatchObject({ outcome: 'needs-human', reason: 'past its point of no return (a): its deadline has passed' })
+    expect(await subject.retry('1', 'late, and still wanted')).toBe(true)
+    expect(await start(subject)).toEqual({ ...waiting, retryAfterMs: 35_000 })
+    expect([world.told('saga.waiting'), (await record())?.attempts]).toEqual([[{ ...key, step: 'erase', summary: 'Erase it', runbook: 'RUNBOOK#erase' }], 0])
+    expect(await notes()).toEqual(['asked x1', 'needs-human x1', 'retried x1'])
+  })
+
+  it('asks for nothing once it was overtaken', async () => {
+    expect(await start(erasing(overtake))).toEqual({ outcome: 'running', reason: 'another instance took over' })
+    expect([world.told('saga.waiting'), await notes()]).toEqual([[], []])
   })
 
   it('keeps what it says within bounds', async () => {
@@ -202,6 +220,58 @@ describe('a step of unknown outcome, tried again and unreachable then', () => {
     await env.advance('1m')
     expect((await start(subject)).outcome).toBe('running')
     expect((await look((port, tx) => port.steps(tx, key))).map(step => step.state)).toEqual([state])
+  })
+})
+
+describe('the way back', () => {
+  it('that fails after the deadline is tried again by its backoff', async () => {
+    const subject = define(async step => {
+      await step('a', { effect: 'idempotent', run: async () => 1, undo: async () => { throw unreachable() } })
+      await step('b', { effect: 'idempotent', run: async () => { await env.sleep(11_000) } })
+      return step('c', act('c'))
+    }, { deadline: '10s', backoff: '2s' })
+    expect(await settledWithin(20_000, start(subject))).toEqual({ outcome: 'running', reason: 'its deadline has passed', retryAfterMs: 2_000 })
+  })
+
+  it.each<[how: string, undo: (context: { readonly signal: AbortSignal }) => Promise<void>]>([
+    ['at its next write', async () => undefined],
+    ['by its signal', async ({ signal }) => { await env.sleep(3_600_000, signal); throw new Error('interrupted') }],
+  ])('of a holder that was overtaken ends without a word of failure: told %s', async (_how, undo) => {
+    const subject = define(async step => {
+      await step('a', { effect: 'idempotent', run: async () => 1, undo: async (_output, context) => { await overtake(); await undo(context) } })
+      return step('b', act('b', refuse('no')))
+    })
+    expect(await settledWithin(60_000, start(subject))).toEqual({ outcome: 'running', reason: 'another instance took over' })
+    expect(world.told('saga.step')).not.toContainEqual(expect.objectContaining({ phase: 'undo' }))
+  })
+
+  it('gone on with after an undo that failed knows what each step came to, also of those that are undone', async () => {
+    const seen: unknown[] = []
+    const errors = [unreachable()]
+    const subject = define(async step => {
+      await step('a', { effect: 'idempotent', run: async () => 1, undo: async () => { const error = errors.shift(); if (error !== undefined) throw error } })
+      seen.push(await step('b', act('b')), await step('c', act('c')))
+      return step('d', act('d', refuse('no')))
+    })
+    expect((await start(subject)).outcome).toBe('running')
+    await env.advance('1m')
+    expect((await start(subject)).outcome).toBe('undone')
+    expect([seen, log]).toEqual([['b', 'c', 'b', 'c'], ['b', 'c', 'd', 'undo c', 'undo b']])
+  })
+
+  it('needs a human where the code does not reach all that is to be undone, who is told what is still there', async () => {
+    const undo = { key: async (id: string) => { if (id === 'k1') throw unreachable() } }
+    const subject = define(async step => {
+      await step('a', act('a'))
+      await step('make', { effect: 'idempotent', run: async ({ track }) => { await track('key', 'k1'); await track('key', 'k2') } })
+      return step('b', act('b', refuse('no')))
+    }, { undo })
+    expect((await start(subject)).outcome).toBe('running')
+    await env.advance('1m')
+    expect(await start(define(async () => { throw new TypeError('rewritten') }, { undo }))).toEqual({
+      outcome: 'needs-human', reason: 'HF_SAGA_DIVERGED: 1 steps are to be undone, the code reaches 0; it has made: key k1',
+    })
+    expect(log).toEqual(['a', 'b'])
   })
 })
 

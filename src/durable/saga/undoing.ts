@@ -17,6 +17,8 @@ import type { StepRow, StepState, TrackRow } from './port.ts'
 export interface Done {
   readonly seq: number
   readonly name: string
+  /** Kept when it is undone: the function is run again to learn the undos, and asks for it. */
+  readonly output: string
   readonly timeoutMs: number
   readonly undo: ((context: CallContext) => Promise<unknown>) | undefined
   readonly undoIn: ((tx: unknown) => Promise<unknown>) | undefined
@@ -55,7 +57,7 @@ export class Undoing<Tx> {
       // A step without an undo of its own whose resources are undone has left nothing.
       ...done.filter(step => step.undo === undefined && step.undoIn === undefined && !made(step.seq)).map(step => step.name),
     ]
-    const items = this.#items(done, steps, tracks)
+    const items = this.#items(done, tracks)
     for (const [at, item] of items.entries()) {
       try {
         if (!this.#recording.keepAlive.held) throw leaseLost(`saga ${this.#recording.key.saga} ${this.#recording.key.id}`, 'it ran out')
@@ -70,16 +72,16 @@ export class Undoing<Tx> {
     return { outcome: 'undone', kept }
   }
 
-  #items(done: readonly Done[], steps: readonly StepRow[], tracks: readonly TrackRow[]): readonly Item[] {
+  #items(done: readonly Done[], tracks: readonly TrackRow[]): readonly Item[] {
     const left = tracks.filter(track => track.state === 'made')
     const seqs = [...new Set([...done.map(step => step.seq), ...left.map(track => track.seq)])].sort((a, b) => b - a)
     return seqs.flatMap(seq => [
-      ...done.filter(step => step.seq === seq).map(step => ({ name: step.name, undo: () => this.#step(step, steps.find(row => row.seq === seq)?.output ?? null) })),
+      ...done.filter(step => step.seq === seq).map(step => ({ name: step.name, undo: () => this.#step(step) })),
       ...left.filter(track => track.seq === seq).reverse().map(track => ({ name: trackName(track), undo: () => this.#track(track) })),
     ])
   }
 
-  async #step({ seq, name, timeoutMs, undo, undoIn }: Done, output: string | null): Promise<void> {
+  async #step({ seq, name, output, timeoutMs, undo, undoIn }: Done): Promise<void> {
     const entry = (state: StepState): readonly StepRow[] => [{ seq, name, state, output }]
     if (undoIn !== undefined) {
       await this.#recording.kit.database().transaction('saga.undo-write', async tx => {
