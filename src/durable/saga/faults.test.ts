@@ -250,13 +250,14 @@ describe('the way back', () => {
     const errors = [unreachable()]
     const subject = define(async step => {
       await step('a', { effect: 'idempotent', run: async () => 1, undo: async () => { const error = errors.shift(); if (error !== undefined) throw error } })
-      seen.push(await step('b', act('b')), await step('c', act('c')))
+      seen.push((await step('b', act('b'))).toUpperCase(), await step('c', act('c')))
       return step('d', act('d', refuse('no')))
     })
     expect((await start(subject)).outcome).toBe('running')
     await env.advance('1m')
     expect((await start(subject)).outcome).toBe('undone')
-    expect([seen, log]).toEqual([['b', 'c', 'b', 'c'], ['b', 'c', 'd', 'undo c', 'undo b']])
+    expect([seen, log]).toEqual([['B', 'c', 'B', 'c'], ['b', 'c', 'd', 'undo c', 'undo b']])
+    expect(await subject.replay('1')).toEqual({ diverges: false, steps: 4 })
   })
 
   it('needs a human where the code does not reach all that is to be undone, who is told what is still there', async () => {
