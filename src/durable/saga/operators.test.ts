@@ -180,6 +180,19 @@ describe.each(testStores)('on $name', store => {
       expect((await at.row())?.reason).toBe(before?.reason)
     })
 
+    it('is settled by one of two persons at the same moment, whose word stays', async () => {
+      const subject = stuck()
+      for (let i = 0; i < 10; i++) {
+        const id = `${at.id}-${String(i)}`
+        await subject.start(id, { id })
+        const words = ['alice saw it', 'bob saw it not'] as const
+        const [first, second] = await Promise.all([subject.resolveStep(id, { happened: true, value: null }, words[0], alice), subject.resolveStep(id, { happened: false }, words[1], bob)])
+        expect([first, second].filter(Boolean)).toHaveLength(1)
+        const reason = await at.world.database.transaction('test.run', async tx => (await sagaPort<unknown>(at.world.database).read(tx, { saga: at.name, id }))?.reason)
+        expect(reason).toBe(words[first ? 0 : 1])
+      }
+    })
+
     it('is marked done with the result that later starts are answered', async () => {
       const subject = stuck()
       await at.start(subject)

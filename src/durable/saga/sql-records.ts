@@ -54,23 +54,30 @@ async function closeByHand(tx: SqlTx, { saga, id }: RunKey, state: 'done' | 'und
   return rows.length === 1
 }
 
-/** The run is locked first, so that a retry at the same moment sees the step before or after, not between. A pivot that did not happen is no point of no return. */
-async function resolveStep(tx: SqlTx, { saga, id }: RunKey, output: string | undefined, reason: string): Promise<boolean> {
+/** The run is locked first: who comes at the same moment sees what the one before decided. */
+async function lockForHuman(tx: SqlTx, { saga, id }: RunKey): Promise<'forward' | 'undo' | undefined> {
+  const [run] = await tx.query<{ direction: 'forward' | 'undo' }>(`SELECT direction FROM holdfast.saga_run WHERE saga = $1 AND id = $2 AND state = 'needs-human' FOR NO KEY UPDATE`, [saga, id])
+  return run?.direction
+}
+
+/** A pivot that did not happen is no point of no return. */
+async function resolveStep(tx: SqlTx, key: RunKey, output: string | undefined, reason: string): Promise<boolean> {
+  if (await lockForHuman(tx, key) === undefined) return false
   const rows = await tx.query(`
-    WITH run AS MATERIALIZED (
-      UPDATE holdfast.saga_run r SET reason = $4, updated_at = clock_timestamp(),
-             pivot = CASE WHEN $3::text IS NULL AND EXISTS (SELECT 1 FROM holdfast.saga_step p WHERE p.saga = $1 AND p.id = $2 AND p.state = 'intent' AND p.name = r.pivot) THEN NULL ELSE pivot END
-       WHERE saga = $1 AND id = $2 AND state = 'needs-human' AND EXISTS (SELECT 1 FROM holdfast.saga_step p WHERE p.saga = $1 AND p.id = $2 AND p.state = 'intent') RETURNING saga, id)
-    UPDATE holdfast.saga_step s SET state = CASE WHEN $3::text IS NULL THEN 'clear' ELSE 'done' END, output = $3, updated_at = clock_timestamp(), done_at = CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END
-      FROM run WHERE s.saga = run.saga AND s.id = run.id AND s.state = 'intent' RETURNING 1`, [saga, id, output ?? null, reason])
+    WITH step AS (
+      UPDATE holdfast.saga_step SET state = CASE WHEN $3::text IS NULL THEN 'clear' ELSE 'done' END, output = $3, updated_at = clock_timestamp(), done_at = CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END
+       WHERE saga = $1 AND id = $2 AND state = 'intent' RETURNING name)
+    UPDATE holdfast.saga_run SET reason = $4, updated_at = clock_timestamp(), pivot = CASE WHEN $3::text IS NULL AND pivot IN (SELECT name FROM step) THEN NULL ELSE pivot END
+     WHERE saga = $1 AND id = $2 AND EXISTS (SELECT 1 FROM step) RETURNING 1`, [key.saga, key.id, output ?? null, reason])
   return rows.length > 0
 }
 
-/** The run is locked first, as in resolveStep. Forward: the step that is not over. Back: what comes next, a step's own undo before what it made. */
-async function skip(tx: SqlTx, { saga, id }: RunKey, output: string): Promise<string | undefined> {
-  const [run] = await tx.query<{ direction: 'forward' | 'undo' }>(`SELECT direction FROM holdfast.saga_run WHERE saga = $1 AND id = $2 AND state = 'needs-human' FOR NO KEY UPDATE`, [saga, id])
-  if (run === undefined) return undefined
-  if (run.direction === 'forward') {
+/** Forward: the step that is not over. Back: what comes next, a step's own undo before what it made. */
+async function skip(tx: SqlTx, key: RunKey, output: string): Promise<string | undefined> {
+  const { saga, id } = key
+  const direction = await lockForHuman(tx, key)
+  if (direction === undefined) return undefined
+  if (direction === 'forward') {
     const [step] = await tx.query<{ name: string }>(`
       UPDATE holdfast.saga_step SET state = 'done', output = $3, updated_at = clock_timestamp(), done_at = clock_timestamp()
        WHERE saga = $1 AND id = $2 AND seq = (SELECT min(seq) FROM holdfast.saga_step WHERE saga = $1 AND id = $2 AND state IN ('intent', 'clear')) RETURNING name`, [saga, id, output])
