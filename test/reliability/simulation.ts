@@ -25,7 +25,7 @@ export interface Weighted extends Scenario {
 const GOOD_DAY = { refuses: [], failsAfterEffect: [] }
 const sagas = {
   done: sagaFlow({ last: 'idempotent', ends: 'done' }), undone: sagaFlow({ last: 'idempotent', ends: 'undone', patient: true }),
-  verify: sagaFlow({ last: 'verify', ends: 'done' }), hold: sagaFlow({ last: 'hold', ends: 'done' }), stuck: sagaFlow({ last: 'idempotent', ends: 'stuck' }),
+  verify: sagaFlow({ last: 'verify', ends: 'done' }), hold: sagaFlow({ last: 'hold', ends: 'done' }), stuck: sagaFlow({ last: 'idempotent', ends: 'stuck' }), skipped: sagaFlow({ last: 'idempotent', ends: 'skipped' }),
 }
 const onces = { retry: onceOutside('retry'), verify: onceOutside('verify'), hold: onceOutside('hold') }
 const outboxes = { repeatable: outboxFlow({ repeatable: true }), single: outboxFlow({ repeatable: false }) }
@@ -49,6 +49,7 @@ export const SCENARIOS: readonly Weighted[] = [
   { name: 'saga, verify, no keys', flow: sagas.verify, outside: { ...GOOD_DAY, honoursKeys: false }, kinds: ['die', 'conflict'], points: /call activate|saga\.finish/, weight: 20 },
   { name: 'saga, hold, good day', flow: sagas.hold, outside: GOOD_DAY, weight: 40 },
   { name: 'saga, stuck', flow: sagas.stuck, outside: GOOD_DAY, weight: 10 },
+  { name: 'saga, skipped', flow: sagas.skipped, outside: GOOD_DAY, weight: 8 },
   { name: 'saga, track, good day', flow: trackFlow, outside: GOOD_DAY, weight: 8 },
   { name: 'saga, confirm, good day', flow: confirmFlow, outside: GOOD_DAY, weight: 8 },
   { name: 'saga, cancel, good day', flow: cancelFlow, outside: GOOD_DAY, weight: 8 },

@@ -13,6 +13,6 @@ import { workerFlow } from './worker.ts'
 export const FLOWS: readonly Flow[] = [
   onceLocal, onceOutside('retry'), onceOutside('verify'), onceOutside('hold'),
   sagaFlow({ last: 'idempotent', ends: 'done' }), sagaFlow({ last: 'idempotent', ends: 'undone', patient: true }),
-  sagaFlow({ last: 'verify', ends: 'done' }), sagaFlow({ last: 'hold', ends: 'done' }), sagaFlow({ last: 'idempotent', ends: 'stuck' }), trackFlow, confirmFlow, cancelFlow,
+  sagaFlow({ last: 'verify', ends: 'done' }), sagaFlow({ last: 'hold', ends: 'done' }), sagaFlow({ last: 'idempotent', ends: 'stuck' }), sagaFlow({ last: 'idempotent', ends: 'skipped' }), trackFlow, confirmFlow, cancelFlow,
   leaseFlow, inboxFlow(), outboxFlow({ repeatable: true }), outboxFlow({ repeatable: false }), workerFlow, scheduleFlow, retryStoreFlow, recoveryFlow,
 ]

@@ -1,6 +1,6 @@
 /**
  * Sagas in use: three steps (outside, local, outside) that end done or undone, with each way to settle the last one, and
- * one whose undo is refused for ever, so that an operator closes it.
+ * one whose undo is refused for ever, so that an operator closes it or lets it go on without.
  */
 import type { Json } from '../../../src/core/index.ts'
 import { saga, sagaPort, type Step } from '../../../src/durable/index.ts'
@@ -21,18 +21,19 @@ function journal<Tx>(view: FlowView<Tx>, saga: string): Promise<Journal> {
 
 export interface SagaFlowOptions {
   readonly last: 'idempotent' | 'verify' | 'hold'
-  /** `stuck`: its undo is refused for ever and an operator says that it is undone. */
-  readonly ends: 'done' | 'undone' | 'stuck'
+  /** `stuck`: its undo is refused for ever and an operator says that it is undone. `skipped`: or that it is kept. */
+  readonly ends: 'done' | 'undone' | 'stuck' | 'skipped'
   /** Its caller comes once and relies on the sweep. */
   readonly patient?: boolean
 }
 
 export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow {
   const name = `provision-${last}-${ends}`
+  const refused = ends === 'stuck' || ends === 'skipped'
   return {
     name: `saga-${last}-${ends}${patient ? '-patient' : ''}`,
     outside: (_, options = {}) => new Panel({ failsAfterEffect: [1, 3], ...options }, {
-      refuses: [...(ends === 'done' ? [] : ['activate']), ...(ends === 'stuck' ? ['release'] : [])],
+      refuses: [...(ends === 'done' ? [] : ['activate']), ...(refused ? ['release'] : [])],
       looks: { 'look-up': world => world.find('activate') ?? null },
     }),
     main<Tx>(process: FlowProcess<Tx>) {
@@ -49,7 +50,7 @@ export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow
         return step('activate', { effect: 'once', run, verify: last === 'hold' ? 'hold' : lookUp })
       }
       const provision = saga(name, {
-        version: 1, input: order(), lease: LEASE, attempts: 1_000, ...(ends === 'stuck' ? { undoAttempts: 2 } : {}),
+        version: 1, input: order(), lease: LEASE, attempts: 1_000, ...(refused ? { undoAttempts: 2 } : {}),
         run: async step => {
           await step('reserve', {
             effect: 'idempotent',
@@ -83,6 +84,10 @@ export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow
           await provision.markDone(id, 'undone', 'released by hand at the panel')
           return
         }
+        if (ends === 'skipped') {
+          await provision.skip(id, 'the panel will never release it')
+          return
+        }
         await provision.resolveStep(id, await lookUp(), 'seen at the panel')
         await provision.retry(id, 'seen at the panel')
       })
@@ -108,7 +113,9 @@ export function sagaFlow({ last, ends, patient = false }: SagaFlowOptions): Flow
     },
     async check(view) {
       const done = ends === 'done'
+      const { steps } = await journal(view, name)
       return [
+        ...(ends !== 'skipped' || steps[0]?.state === 'kept' ? [] : [`what nobody released is recorded as ${String(steps[0]?.state)}`]),
         ...effects(view, 'reserve', 1), ...effects(view, 'activate', done ? 1 : 0), ...effects(view, 'release', ends === 'undone' ? 1 : 0),
         ...await rows(view, 'record', 1), ...await rows(view, 'unrecord', done ? 0 : 1),
         ...(done || (await view.written()).at(-1) === 'unrecord' ? [] : ['undone, and written to afterwards']),
