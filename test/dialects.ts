@@ -24,13 +24,15 @@ export interface Comparison<MemoryPort, SqlPort> {
   readonly sql: SqlPort
   /** `ms`: durations, and `limit`: of lists, in the way of the run. */
   readonly script: (ms: fc.Arbitrary<number>, limit: fc.Arbitrary<number>) => Script<MemoryPort>
-  /** Where each script begins, so that random operations soon get far. */
-  readonly prelude?: readonly (readonly [name: string & keyof MemoryPort, ...args: readonly unknown[]])[]
+  /** States in which scripts begin, as many in each, so that random operations meet what takes several in order. Default none. */
+  readonly preludes?: readonly (readonly Call<MemoryPort>[])[]
   /** Operations whose lists have no promised order. */
   readonly unordered?: readonly (string & keyof MemoryPort)[]
-  /** Reads that are made after each operation, beside the operation's own answer. */
-  readonly observe: readonly (readonly [name: string & keyof MemoryPort, ...args: readonly unknown[]])[]
+  /** Reads that are made after each operation, beside the operation's own answer; `limit` of their lists shows what comes first. */
+  readonly observe: (limit: number) => readonly Call<MemoryPort>[]
 }
+
+export type Call<Port> = readonly [name: string & keyof Port, ...args: readonly unknown[]]
 
 interface Step {
   readonly name: string
@@ -43,6 +45,8 @@ export const ALL = 100
 
 const BEGIN_MS = Date.UTC(2026, 0, 1)
 const RUNS = 8
+/** From each of several preludes at least. */
+const RUNS_OF_PRELUDE_MIN = 3
 const STEPS_MAX = 40
 /** So many scripts instead, other ones each time. */
 const LONG = process.env['HOLDFAST_DIALECT_RUNS']
@@ -58,7 +62,12 @@ export function dialects(): <MemoryPort extends object, SqlPort extends object>(
     const ms = aligned ? fc.integer({ min: 0, max: 6 }).map(seconds => seconds * 1_000) : fc.integer({ min: 1, max: 20_000 })
     const script = comparison.script(ms, aligned ? fc.constant(ALL) : fc.constantFrom(1, 2, ALL)) as Readonly<Record<string, { readonly args: fc.Arbitrary<readonly unknown[]>; readonly weight?: number }>>
     const step = fc.oneof(...Object.entries(script).map(([name, { args, weight = 1 }]) => ({ weight, arbitrary: fc.record({ name: fc.constant(name), args, pauseMs: fc.oneof({ arbitrary: fc.constant(aligned ? 0 : 1), weight: 2 }, ms) }) })))
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...(comparison.prelude ?? []).map(([name, ...args]) => ({ name, args, pauseMs: 0 })), ...steps], aligned)), { numRuns: RUNS, seed: 1, ...search, ...(LONG === undefined ? {} : { numRuns: Number(LONG), seed: Date.now() }) })
+    const preludes = comparison.preludes ?? [[]]
+    const runs = LONG === undefined ? { numRuns: Math.max(RUNS_OF_PRELUDE_MIN, Math.ceil(RUNS / preludes.length)), seed: 1 } : { numRuns: Math.ceil(Number(LONG) / preludes.length), seed: Date.now() }
+    for (const prelude of preludes) {
+      const before = prelude.map(([name, ...args]) => ({ name, args, pauseMs: aligned ? 0 : 1 }))
+      await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...before, ...steps], aligned)), { ...search, ...runs })
+    }
   }
 }
 
@@ -67,11 +76,13 @@ async function play<MemoryPort extends object, SqlPort extends object>(compariso
   const env = simulatedEnv()
   const ours = await memory().open({ env, events: new EventBus(env), service: 'test' })
   const [left, right] = [await hold(ours), await hold(sql)]
+  // Where times meet, what comes first among equals is nobody's promise.
+  const observed = comparison.observe(aligned ? ALL : 1)
   try {
     for (const [index, step] of steps.entries()) {
       env.jump(step.pauseMs)
       await right.tx.query(`SELECT set_config('sim.now_ms', $1, true)`, [String(env.now())])
-      for (const [name, ...args] of [[step.name, ...step.args] as const, ...comparison.observe]) {
+      for (const [name, ...args] of [[step.name, ...step.args] as const, ...observed]) {
         const answers = [await call(comparison.memory, name, left.tx, args), await call(comparison.sql, name, right.tx, args)].map(answer => comparable(answer, aligned || comparison.unordered?.some(each => each === name) === true))
         expect(answers[1], `SQL answers otherwise than memory to ${name}${JSON.stringify(args)} after ${text(steps.slice(0, index + 1))}`).toEqual(answers[0])
       }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ALL, dialects, DIALECTS_TIMEOUT_MS, type Comparison } from '../../test/dialects.ts'
+import { ALL, dialects, DIALECTS_TIMEOUT_MS, type Call, type Comparison } from '../../test/dialects.ts'
 import type { MemoryTx, SqlTx } from '../store/index.ts'
 import { inboxMemory } from './inbox/memory.ts'
 import type { InboxPort } from './inbox/port.ts'
@@ -50,7 +50,7 @@ const once: Comparison<OncePort<MemoryTx>, OncePort<SqlTx>> = {
       prune: { args: fc.tuple(limit), weight: 4 },
     }
   },
-  observe: [['read', 'pay', 'k'], ['unknown', ALL], ['stuck', 'pay', true, ALL]],
+  observe: limit => [['read', 'pay', 'k'], ['unknown', limit], ['stuck', 'pay', true, limit]],
 }
 
 const lease: Comparison<LeasePort<MemoryTx>, LeasePort<SqlTx>> = {
@@ -66,7 +66,7 @@ const lease: Comparison<LeasePort<MemoryTx>, LeasePort<SqlTx>> = {
     }
   },
   unordered: ['reap'],
-  observe: [['guard', 'leader', 1], ['guard', 'leader', 2], ['guard', 'leader', 3], ['guard', 'other', 1]],
+  observe: () => [['guard', 'leader', 1], ['guard', 'leader', 2], ['guard', 'leader', 3], ['guard', 'other', 1]],
 }
 
 const inbox: Comparison<InboxPort<MemoryTx>, InboxPort<SqlTx>> = {
@@ -88,10 +88,15 @@ const inbox: Comparison<InboxPort<MemoryTx>, InboxPort<SqlTx>> = {
     }
   },
   unordered: ['next', 'parkExhausted', 'parked'],
-  observe: [['parked', ALL], ['backlog', ALL]],
+  observe: () => [['parked', ALL], ['backlog', ALL]],
 }
 
 const STATES: readonly OutboxState[] = ['queued', 'sent', 'dead', 'unknown', 'expired']
+type OutboxCall = Call<OutboxPort<MemoryTx>>
+const put = (lane: string, ...onceKeys: readonly string[]): readonly OutboxCall[] => onceKeys.map(onceKey => ['enqueue', { lane, topic: 'mail', onceKey, payload: '1', sendWithinMs: undefined }])
+const sending = (lane: string, seq: number): readonly OutboxCall[] => [['takeLane', lane, 'a:1', 20_000], ['markSending', lane, seq, 1]]
+const settled = (lane: string, state: OutboxState, holdsLane: boolean): OutboxCall => ['settle', lane, 1, 1, { state, reason: null, attempts: 1, retryInMs: 0, holdsLane, keepForMs: 5_000 }]
+
 const outbox: Comparison<OutboxPort<MemoryTx>, OutboxPort<SqlTx>> = {
   memory: outboxMemory, sql: outboxSql,
   script: (ms, limit) => {
@@ -117,7 +122,14 @@ const outbox: Comparison<OutboxPort<MemoryTx>, OutboxPort<SqlTx>> = {
     }
   },
   unordered: ['abandoned'],
-  observe: [['head', 'l'], ['dueLanes', ['mail', 'push'], ALL], ['stuck', ALL], ['abandoned', ALL]],
+  preludes: [
+    [],
+    [...put('l', '1', '2'), ...put('m', '3', '4')],
+    [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('l', 1), ...sending('m', 1)],
+    [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('m', 1), ...sending('l', 1), settled('l', 'dead', false), settled('m', 'unknown', true), ['markSending', 'l', 2, 1]],
+    [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('m', 1), ...sending('l', 1), settled('l', 'sent', false), settled('m', 'expired', false)],
+  ],
+  observe: limit => [['head', 'l'], ['dueLanes', ['mail', 'push'], limit], ['stuck', limit], ['abandoned', ALL], ['backlog', ALL]],
 }
 
 const retryStore: Comparison<RetryStorePort<MemoryTx>, RetryStorePort<SqlTx>> = {
@@ -135,8 +147,16 @@ const retryStore: Comparison<RetryStorePort<MemoryTx>, RetryStorePort<SqlTx>> = 
       prune: { args: fc.tuple(limit) },
     }
   },
-  observe: [['list', 'form', 'u', ALL], ['list', 'form', 'v', ALL], ['get', 'form', 'u', '1']],
+  observe: limit => [['list', 'form', 'u', ALL], ['list', 'form', 'v', limit], ['get', 'form', 'u', '1']],
 }
+
+type SagaCall = Call<SagaPort<MemoryTx>>
+const charge = { seq: 1, name: 'charge', state: 'intent', output: null, effect: 'once' } as const
+const run = (saga: string, id: string): readonly SagaCall[] => [['begin', { saga, id, version: 1, input: '1', fingerprint: '', owner: 'a:1', leaseMs: 20_000 }]]
+const journal = (...given: readonly unknown[]): SagaCall => ['journal', { saga: 'order', id: '1' }, 1, ...given]
+const track = (seq: number, kind: string, resource: string): SagaCall => ['track', { saga: 'order', id: '1' }, 1, { seq, kind, resource, description: null }]
+const asked = (id: string): SagaCall => ['ask', { saga: 'order', id }, 1, { step: 'charge', summary: 'why', forMs: 9_000, secondPerson: false }]
+const needsHuman = (id: string): SagaCall => ['close', { saga: 'order', id }, 1, { state: 'needs-human', result: null, reason: 'why', keepForMs: 5_000, steps: [] }]
 
 const saga: Comparison<SagaPort<MemoryTx>, SagaPort<SqlTx>> = {
   memory: sagaMemory, sql: sagaSql,
@@ -178,11 +198,14 @@ const saga: Comparison<SagaPort<MemoryTx>, SagaPort<SqlTx>> = {
       prune: { args: fc.tuple(limit) },
     }
   },
-  prelude: [
-    ['begin', { saga: 'order', id: '1', version: 1, input: '1', fingerprint: '', owner: 'a:1', leaseMs: 20_000 }],
-    ['journal', { saga: 'order', id: '1' }, 1, [{ seq: 1, name: 'charge', state: 'intent', output: null, effect: 'once' }], { kind: 'step' }],
+  preludes: [
+    [...run('order', '1'), journal([charge], { kind: 'step' })],
+    [...run('order', '2'), ...run('order', '1'), asked('1'), ['park', { saga: 'order', id: '1' }, 1, 'why', 9_000, false], asked('2'), ['park', { saga: 'order', id: '2' }, 1, 'why', 5_000, true]],
+    [...run('order', '1'), journal([charge], { kind: 'pivot', step: 'charge' }), needsHuman('1'), ...run('order', '2'), needsHuman('2')],
+    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }]), track(1, 'user', 'r'), track(1, 'disk', 'r'), track(1, 'user', 's'), ['turn', { saga: 'order', id: '1' }, 1, 'why']],
+    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }, { ...charge, seq: 2, name: 'mail', state: 'done' }]), track(2, 'user', 'r'), track(1, 'disk', 'r'), ['turn', { saga: 'order', id: '1' }, 1, 'why'], needsHuman('1')],
   ],
-  observe: [['read', { saga: 'order', id: '1' }], ['steps', { saga: 'order', id: '1' }], ['history', { saga: 'order', id: '1' }]],
+  observe: limit => [['read', { saga: 'order', id: '1' }], ['steps', { saga: 'order', id: '1' }], ['history', { saga: 'order', id: '1' }], ['stuck', limit], ['waiting', 5_000, limit], ['due', 'order', [1], limit]],
 }
 
 describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', { timeout: DIALECTS_TIMEOUT_MS }, (_when, aligned) => {
