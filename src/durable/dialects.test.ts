@@ -69,6 +69,8 @@ const lease: Comparison<LeasePort<MemoryTx>, LeasePort<SqlTx>> = {
   observe: () => [['guard', 'leader', 1], ['guard', 'leader', 2], ['guard', 'leader', 3], ['guard', 'other', 1]],
 }
 
+const claimed: readonly Call<InboxPort<MemoryTx>>[] = [['1', 'l'], ['2', 'l'], ['3', 'm']].map(([id, lane]) => ['claim', { source: 'chat', id, lane, priority: 100, payload: '1' }])
+
 const inbox: Comparison<InboxPort<MemoryTx>, InboxPort<SqlTx>> = {
   memory: inboxMemory, sql: inboxSql,
   script: (ms, limit) => {
@@ -81,12 +83,19 @@ const inbox: Comparison<InboxPort<MemoryTx>, InboxPort<SqlTx>> = {
       renew: { args: fc.tuple(source, id, fence, ms), weight: 4 },
       done: { args: fc.tuple(source, id, fence, ms), weight: 3 },
       fail: { args: fc.tuple(source, id, fence, reason, fc.option(ms, { nil: undefined, freq: 2 })), weight: 6 },
-      parked: { args: fc.tuple(limit) },
+      // Parked in one statement they have one time, and no order.
+      parked: { args: fc.tuple(fc.constant(ALL)) },
       backlog: { args: fc.tuple(fc.constant(ALL)) },
       settleByHand: { args: fc.tuple(source, id, one('queued', 'discarded'), reason, ms), weight: 6 },
       prune: { args: fc.tuple(limit), weight: 3 },
     }
   },
+  preludes: [
+    [],
+    [...claimed],
+    [...claimed, ['next', 'chat', 'a:1', 20_000, ALL]],
+    [...claimed, ['next', 'chat', 'a:1', 20_000, ALL], ['done', 'chat', '1', 1, 9_000], ['fail', 'chat', '3', 1, 'why', undefined], ['settleByHand', 'chat', '3', 'discarded', 'why', 5_000]],
+  ],
   unordered: ['next', 'parkExhausted', 'parked'],
   observe: () => [['parked', ALL], ['backlog', ALL]],
 }

@@ -33,6 +33,17 @@ it('is told how long it took', async () => {
   await stop(processor)
 })
 
+it('is kept by heartbeats for as long as its handler works', async () => {
+  const processor = await handling(async () => { await world.env.sleep(100_000) })
+  const other = inbox<MemoryTx>({ lease: '30s' }, { ...world.kit, instance: 'other' }).process('chat', async () => undefined, { drainFor: '1ms', poll: '5s' })
+  other.start()
+  await world.env.advance(101_000)
+  expect([world.told('inbox.done'), world.told('lease.lost')]).toEqual([[{ source: 'chat', id: '1', durationMs: 100_000 }], []])
+  const stopped = other.stop()
+  await stop(processor)
+  await stopped
+})
+
 it('says that it lost its lease, and tells nothing of a failure that is another\'s by then', async () => {
   const processor = await handling(async (_message, { attempt, signal }) => {
     if (attempt > 1) return
