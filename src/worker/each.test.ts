@@ -145,6 +145,51 @@ describe('a batch', () => {
     await loop.stop()
   })
 
+  it('counts an item that has not ended since it was cut off as waiting, and does not begin it beside itself', async () => {
+    const { env, make } = await world()
+    const begun: number[] = []
+    const results: EachResult[] = []
+    const loop = make(async ({ each }) => { results.push(await each(['deaf'], String, async () => { begun.push(env.monotonic()); await env.sleep(100_000) })) }, { every: '30s', deadline: '20s' })
+    loop.start()
+    await env.advance('70s')
+    expect([begun, results.at(-1)]).toEqual([[0], { done: 0, failed: 0, parked: 0, waiting: 1, postponed: 0 }])
+    await Promise.all([loop.stop(), env.advance('1h')])
+  })
+
+  it('puts off what its source hands it after a stop, and says so', async () => {
+    const { env, make, iterations } = await world()
+    const results: EachResult[] = []
+    async function* slow(): AsyncGenerator<string> { yield 'a'; await env.sleep(1_000); yield 'b' }
+    const loop = make(async ({ each }) => { results.push(await each(slow(), String, async () => undefined)) })
+    loop.start()
+    await env.advance('500ms')
+    const stopped = loop.stop()
+    await env.advance('1s')
+    await stopped
+    expect([results, iterations()]).toMatchObject([[{ done: 1, postponed: 1 }], [{ outcome: 'ok', reason: 'stopping', done: 1 }]])
+  })
+
+  it('begins nothing more once it cannot tell an item by its key', async () => {
+    const { env, make, iterations } = await world()
+    const begun: number[] = []
+    const loop = make(({ each }) => each([1, 2, 3, 4, 5, 6], item => { if (item === 2) throw new Error('no key'); return String(item) }, async item => { begun.push(item); await env.sleep(10) }, { concurrency: 2 }))
+    loop.start()
+    await env.advance('1s')
+    expect([begun, iterations()]).toMatchObject([[1], [{ outcome: 'failed', reason: 'no key' }]])
+    await loop.stop()
+  })
+
+  it('shows as parked only what is parked, and not what waits for its next attempt', async () => {
+    const { env, make } = await world()
+    const loop = make(({ each }) => each(['bad', 'good'], String, async item => { if (item === 'bad') throw new Error('no') }))
+    loop.start()
+    await env.advance('11s')
+    expect(loop.snapshot().parked).toBe(0)
+    await env.advance('30s')
+    expect(loop.snapshot().parked).toBe(1)
+    await loop.stop()
+  })
+
   it('whose source throws fails the iteration, whose source hangs is cut at the deadline', async () => {
     const { env, make, iterations } = await world()
     async function* broken() {

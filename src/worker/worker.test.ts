@@ -501,6 +501,24 @@ describe('what a worker says of itself', () => {
     expect([await stopped, loop.snapshot().state]).toEqual([0, 'stopped'])
   })
 
+  it('says when a worker that may not run is asked again, and counts a skip neither as a failure nor as movement', async () => {
+    let allowed = true
+    const panel = { kind: 'dependency', name: 'panel', allows: () => allowed } as const
+    const loop = make(async () => { throw new Error('panel') }, { needs: [panel] })
+    // What it was not there for is no delay.
+    await env.advance('1h')
+    const start = env.now()
+    loop.start()
+    await env.advance('1s')
+    expect(loop.snapshot()).toMatchObject({ lastOutcome: 'failed', lagMs: 0, heartbeatAt: start })
+    allowed = false
+    await env.advance('20s')
+    expect(loop.snapshot()).toMatchObject({ state: 'skipping', lastOutcome: 'skipped', nextRunAt: start + 30_000, consecutiveFailures: 1, heartbeatAt: start })
+    await loop.stop()
+    await env.advance('1h')
+    expect(loop.snapshot()).toMatchObject({ state: 'stopped', lagMs: 0 })
+  })
+
   it('is running while it runs, which is no delay of the next one', async () => {
     const loop = make(async () => { await env.sleep(60_000) })
     loop.start()

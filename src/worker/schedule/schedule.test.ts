@@ -157,6 +157,27 @@ describe('a worker with a cron pattern', () => {
     await stop(loop)
   })
 
+  it('runs what is due as soon as what kept it from running is back, and nothing else', async () => {
+    let allowed = false
+    const kit = world.kit()
+    const back = (): void => { allowed = true; kit.events.emit('breaker.changed', { dependency: 'panel', from: 'open', to: 'closed', reason: 'probe' }) }
+    const loop = make(kit, nightly, { needs: [{ kind: 'dependency', name: 'panel', allows: () => allowed }] })
+    loop.start()
+    await world.env.advance('3h')
+    await world.env.advance('3s')
+    back()
+    await world.env.advance('1s')
+    expect(starts()).toEqual(['01-01T03:00:03'])
+    allowed = false
+    loop.kick()
+    await world.env.advance('1s')
+    expect(loop.snapshot().lastOutcome).toBe('skipped')
+    back()
+    await world.env.advance('1h')
+    expect(starts()).toHaveLength(1)
+    await stop(loop)
+  })
+
   it('is not lost where the store cannot be told that it ended: it is told later, and not run again here', async () => {
     const kit = world.kit()
     let away = false
