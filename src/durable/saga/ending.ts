@@ -38,6 +38,8 @@ export interface Turn<In, I, R extends Json | void, Tx> {
   readonly run: RunRow
   readonly steps: readonly StepRow[]
   readonly tracks: readonly TrackRow[]
+  /** Monotonic: when the run was asked for. What it says in milliseconds counts from then. */
+  readonly readAtMs: number
 }
 
 /** What a turn has come to so far. */
@@ -141,10 +143,10 @@ export class Closing<In, I, R extends Json | void, Tx> {
   }
 
   async #park(reason: string, waitMs: number, counts: boolean, note: Omit<Note, 'by'> | undefined, before: ((tx: Tx) => Promise<boolean>) | undefined): Promise<SagaOutcome<R>> {
-    const { deadlineInMs } = this.#run
+    const { port, key, fence, kit } = this.#recording
+    const leftMs = (this.#run.deadlineInMs ?? Infinity) - (kit.env.monotonic() - this.#turn.readAtMs)
     // Due again when its time is over, at the latest; what is over already is due by its backoff.
-    const wakeInMs = Math.ceil(deadlineInMs !== null && deadlineInMs > 0 ? Math.min(waitMs, deadlineInMs) : waitMs)
-    const { port, key, fence } = this.#recording
+    const wakeInMs = Math.ceil(leftMs > 0 ? Math.min(waitMs, leftMs) : waitMs)
     await this.#recording.change('saga.park', async tx => {
       if (this.#progress.unpivot !== undefined) await port.unpivot(tx, key, fence, this.#progress.unpivot)
       if (before !== undefined && !await before(tx)) return false

@@ -149,6 +149,11 @@ describe('a run that goes on later', () => {
     expect(await start(subject)).toMatchObject({ outcome: 'undone', reason: 'its deadline has passed' })
   })
 
+  it('is due at its deadline by when it stopped, not by when it was taken up', async () => {
+    const subject = define(async step => step('a', { effect: 'idempotent', run: async () => { await env.sleep(8_000); throw unreachable() } }), { backoff: '10s', deadline: '12s' })
+    expect(await settledWithin(8_000, start(subject))).toMatchObject({ outcome: 'running', retryAfterMs: 4_000 })
+  })
+
   it('waits a quarter of its age where nothing was tried, and at least its backoff', async () => {
     const open = new HoldfastError('HF_BREAKER_OPEN', { message: 'open' })
     const subject = define(async step => step('a', act('a', open)), { backoff: '2s', backoffMax: '20s' })
@@ -230,7 +235,9 @@ describe('the way back', () => {
       await step('b', { effect: 'idempotent', run: async () => { await env.sleep(11_000) } })
       return step('c', act('c'))
     }, { deadline: '10s', backoff: '2s' })
-    expect(await settledWithin(20_000, start(subject))).toEqual({ outcome: 'running', reason: 'its deadline has passed', retryAfterMs: 2_000 })
+    expect(await settledWithin(11_000, start(subject))).toEqual({ outcome: 'running', reason: 'its deadline has passed', retryAfterMs: 2_000 })
+    await env.advance(2_000)
+    expect(await start(subject)).toMatchObject({ retryAfterMs: 4_000 })
   })
 
   it.each<[how: string, undo: (context: { readonly signal: AbortSignal }) => Promise<void>]>([

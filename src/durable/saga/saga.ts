@@ -92,7 +92,7 @@ export function saga<In, I, R extends Json | void, Tx, Kinds extends string = ne
       },
       onLost: reason => { kit.events.emit('lease.lost', { lease: `saga:${name}`, fence, reason }) },
     })
-    const execution = new Execution<In, I, R, Tx>({ name, options, resolved, recording: new Recording(kit, port(), key, fence, keepAlive), run, steps, tracks })
+    const execution = new Execution<In, I, R, Tx>({ name, options, resolved, recording: new Recording(kit, port(), key, fence, keepAlive), run, steps, tracks, readAtMs: askedAtMs })
     const correlationId = currentContext().correlationId ?? `saga:${name}:${id}`
     held.set(id, execution)
     try {
