@@ -127,7 +127,7 @@ const outbox: Comparison<OutboxPort<MemoryTx>, OutboxPort<SqlTx>> = {
       stuck: { args: fc.tuple(limit) },
       backlog: { args: fc.tuple(fc.constant(ALL)) },
       settleByHand: { args: fc.tuple(onceKey, one('queued', 'discarded'), reason, ms), weight: 2 },
-      prune: { args: fc.tuple(limit) },
+      prune: { args: fc.tuple(limit), weight: 4 },
     }
   },
   unordered: ['abandoned'],
@@ -204,7 +204,7 @@ const saga: Comparison<SagaPort<MemoryTx>, SagaPort<SqlTx>> = {
       confirm: { args: fc.tuple(key, one(1, 2), one('c', 'd')), weight: 2 },
       note: { args: fc.tuple(key, fc.record({ what: one('asked', 'failed'), step: one('charge', 'mail'), detail: reason, by: one('c', 'd') })), weight: 2 },
       history: { args: fc.tuple(key) },
-      prune: { args: fc.tuple(limit) },
+      prune: { args: fc.tuple(limit), weight: 4 },
     }
   },
   preludes: [
