@@ -64,7 +64,7 @@ export interface WorkerBase {
    * repeats nor forgets one. `'every-instance'`: all of them do, each by itself. Default `'every-instance'`, or `'leader'` where that is among the needs.
    */
   readonly mode?: 'leader' | 'every-instance'
-  /** After a failed iteration never sooner than this, whatever wakes the worker; doubles with each failure in a row, up to `every` (with `align` or `cron`: up to the time between two due times, an hour at most). Also how soon a skipped worker looks again. At least 100 ms. */
+  /** After a failed iteration never sooner than this, whatever wakes the worker; doubles with each failure in a row, up to `every` (with `align` or `cron`: up to the time between two due times, an hour at most). Also how soon a skipped worker looks again, and one with due times that has put items off. At least 100 ms. */
   readonly safeSleep: Duration
   /** An iteration that takes longer is cancelled and counts as failed. Default 120 s. */
   readonly deadline?: Duration
@@ -92,7 +92,7 @@ export interface EachResult {
   readonly parked: number
   /** Failed before and not due yet, parked or discarded before, or still running from an iteration that was cancelled. */
   readonly waiting: number
-  /** Begun or not, not counted as an attempt: a breaker opened, a switch went off, we are stopping. They come again. */
+  /** Begun or not, not counted as an attempt: a breaker opened, a switch went off, we are stopping. They come again with the next iteration; a due time of which items were put off is not over. */
   readonly postponed: number
 }
 

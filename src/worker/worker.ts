@@ -295,7 +295,7 @@ class Loop implements Worker, BatchHost {
     this.#gapUntil = now + GAP_MS
     // An item that was due while the worker may not run is asked about again when the worker itself is.
     if (this.#itemsAt <= now) this.#itemsAt = this.#dueAt
-    if (schedule !== undefined && ended.outcome !== 'skipped') await this.#settleDue(due, ended.finished === true, now, tally)
+    if (schedule !== undefined && ended.outcome !== 'skipped') await this.#settleDue(due, ended, now, tally)
     this.events.emit('worker.iteration', {
       worker: this.name, outcome: ended.outcome, durationMs: now - began, lateMs: this.#lagMs, done: tally.done, failed: tally.failed, parked: tally.parked,
       ...(ended.reason === undefined ? {} : { reason: ended.reason }),
@@ -304,8 +304,8 @@ class Loop implements Worker, BatchHost {
     return ended.outcome
   }
 
-  /** With a schedule: an iteration that ended is done with, and the next look says how long to sleep; items that failed are due in between. */
-  async #settleDue(due: Due | undefined, finished: boolean, now: number, tally: Tally): Promise<void> {
+  /** With a schedule: an iteration that looked at everything is done with, and the next look says how long to sleep; items that failed are due in between. */
+  async #settleDue(due: Due | undefined, { outcome, finished = false }: Ended, now: number, tally: Tally): Promise<void> {
     const { schedule, safeSleepMs } = this.options
     if (due !== undefined) schedule?.begun(due.dueMs)
     this.#itemsAt = Number.isFinite(tally.soonestMs) ? now + Math.max(safeSleepMs, tally.soonestMs) : Infinity
@@ -313,9 +313,9 @@ class Loop implements Worker, BatchHost {
       this.#toldMs = due.dueMs
       this.events.emit('worker.missed', { worker: this.name, missed: due.missed, ran: true })
     }
-    if (!finished) return
-    if (due !== undefined) await schedule?.done(due.dueMs)
-    this.#dueAt = this.#earliestAt
+    if (finished && due !== undefined) await schedule?.done(due.dueMs)
+    // A failed one waits by its backoff. What was put off (an open breaker, a switch) is due again as after a skip.
+    if (outcome !== 'failed') this.#dueAt = this.#earliestAt
   }
 
   async #guarded(tally: Tally): Promise<Ended> {

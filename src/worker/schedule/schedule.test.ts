@@ -238,6 +238,18 @@ describe('a worker with a cron pattern', () => {
     await stop(loop)
   })
 
+  it('is not done with a due time whose items were put off', async () => {
+    const refusals = [new HoldfastError('HF_BREAKER_OPEN', { message: 'panel: open' })]
+    const tries: string[] = []
+    const at = (): string => String((world.env.now() - Date.UTC(2026, 0, 1, 3)) / 1_000)
+    const loop = make(world.kit(), nightly, { run: async ({ each }: WorkerContext) => each(['a', 'b'], String, async item => { tries.push(`${item} ${at()}`); const refusal = refusals.shift(); if (refusal !== undefined) throw refusal }) })
+    loop.start()
+    await world.env.advance('5h')
+    expect(tries).toEqual(['a 0', 'a 10', 'b 10'])
+    expect(iterations().slice(-2)).toMatchObject([{ outcome: 'degraded' }, { outcome: 'ok', lateMs: 10_000 }])
+    await stop(loop)
+  })
+
   it('waits safeSleep before it looks at a failed item again, also where an operator ran it in between', async () => {
     const tries: number[] = []
     const loop = make(world.kit(), nightly, { run: async ({ each }: WorkerContext) => each(['good', 'bad'], String, async item => { if (item === 'bad') { tries.push((world.env.now() - Date.UTC(2026, 0, 1, 3)) / 1_000); if (tries.length < 2) throw new Error('not yet') } }) })

@@ -45,7 +45,7 @@ function mutated({ files, commit, date, seconds }: Mutation): readonly string[] 
   const sum = (each: (file: MutationScore) => number): number => files.reduce((total, file) => total + each(file), 0)
   return [
     '## mutation',
-    `Small changes to the code, one at a time, each of which a test or the compiler should notice: ${number(sum(noticed))} of ${number(sum(of))} were (${percent(sum(noticed), sum(of))}), in ${duration(seconds)} on \`${commit}\`, ${date}. Survivors by reason: [mutation.md](mutation.md).`,
+    `Small changes to the code, one at a time, each of which a test or the compiler should notice: ${number(sum(noticed))} of ${number(sum(of))} were (${percent(sum(noticed), sum(of))}), in ${duration(seconds)} of runs, the last of them on \`${commit}\`, ${date}. Survivors by reason: [mutation.md](mutation.md).`,
     '',
     '| file | noticed by a test | else by the compiler | survived | no test reaches it | score |',
     '|---|---|---|---|---|---|',
