@@ -136,7 +136,7 @@ const outbox: Comparison<OutboxPort<MemoryTx>, OutboxPort<SqlTx>> = {
     [...put('l', '1', '2'), ...put('m', '3', '4')],
     [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('l', 1), ...sending('m', 1)],
     [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('m', 1), ...sending('l', 1), settled('l', 'dead', false), settled('m', 'unknown', true), ['markSending', 'l', 2, 1]],
-    [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('m', 1), ...sending('l', 1), settled('l', 'sent', false), settled('m', 'expired', false)],
+    [...put('l', '1', '2'), ...put('m', '3', '4'), ...sending('m', 1), ...sending('l', 1), settled('l', 'sent', false), settled('m', 'dead', false), ['settleByHand', '3', 'discarded', 'why', 5_000]],
   ],
   observe: limit => [['head', 'l'], ['dueLanes', ['mail', 'push'], limit], ['stuck', limit], ['abandoned', ALL], ['backlog', ALL]],
 }
