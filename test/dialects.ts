@@ -26,6 +26,8 @@ export interface Comparison<MemoryPort, SqlPort> {
   readonly script: (ms: fc.Arbitrary<number>, limit: fc.Arbitrary<number>) => Script<MemoryPort>
   /** States in which scripts begin, as many in each, so that random operations meet what takes several in order. Default none. */
   readonly preludes?: readonly (readonly Call<MemoryPort>[])[]
+  /** What is refused only where several operations came before: played as it stands. */
+  readonly cases?: readonly (readonly Call<MemoryPort>[])[]
   /** Operations whose lists have no promised order. */
   readonly unordered?: readonly (string & keyof MemoryPort)[]
   /** Reads that are made after each operation, beside the operation's own answer; `limit` of their lists shows what comes first. */
@@ -64,9 +66,10 @@ export function dialects(): <MemoryPort extends object, SqlPort extends object>(
     const step = fc.oneof(...Object.entries(script).map(([name, { args, weight = 1 }]) => ({ weight, arbitrary: fc.record({ name: fc.constant(name), args, pauseMs: fc.oneof({ arbitrary: fc.constant(aligned ? 0 : 1), weight: 2 }, ms) }) })))
     const preludes = comparison.preludes ?? [[]]
     const runs = LONG === undefined ? { numRuns: Math.max(RUNS_OF_PRELUDE_MIN, Math.ceil(RUNS / preludes.length)), seed: 1 } : { numRuns: Math.ceil(Number(LONG) / preludes.length), seed: Date.now() }
+    const fixed = (calls: readonly (readonly [name: string, ...args: readonly unknown[]])[]): readonly Step[] => calls.map(([name, ...args]) => ({ name, args, pauseMs: aligned ? 0 : 1 }))
+    for (const each of comparison.cases ?? []) await play(comparison, sql, fixed(each), aligned)
     for (const prelude of preludes) {
-      const before = prelude.map(([name, ...args]) => ({ name, args, pauseMs: aligned ? 0 : 1 }))
-      await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...before, ...steps], aligned)), { ...search, ...runs })
+      await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: STEPS_MAX, size: 'max' }), steps => play(comparison, sql, [...fixed(prelude), ...steps], aligned)), { ...search, ...runs })
     }
   }
 }

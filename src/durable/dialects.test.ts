@@ -160,10 +160,11 @@ const retryStore: Comparison<RetryStorePort<MemoryTx>, RetryStorePort<SqlTx>> = 
 }
 
 type SagaCall = Call<SagaPort<MemoryTx>>
+const first = { saga: 'order', id: '1' } as const
 const charge = { seq: 1, name: 'charge', state: 'intent', output: null, effect: 'once' } as const
 const run = (saga: string, id: string): readonly SagaCall[] => [['begin', { saga, id, version: 1, input: '1', fingerprint: '', owner: 'a:1', leaseMs: 20_000 }]]
-const journal = (...given: readonly unknown[]): SagaCall => ['journal', { saga: 'order', id: '1' }, 1, ...given]
-const track = (seq: number, kind: string, resource: string): SagaCall => ['track', { saga: 'order', id: '1' }, 1, { seq, kind, resource, description: null }]
+const journal = (...given: readonly unknown[]): SagaCall => ['journal', first, 1, ...given]
+const track = (seq: number, kind: string, resource: string): SagaCall => ['track', first, 1, { seq, kind, resource, description: null }]
 const asked = (id: string): SagaCall => ['ask', { saga: 'order', id }, 1, { step: 'charge', summary: 'why', forMs: 9_000, secondPerson: false }]
 const needsHuman = (id: string): SagaCall => ['close', { saga: 'order', id }, 1, { state: 'needs-human', result: null, reason: 'why', keepForMs: 5_000, steps: [] }]
 
@@ -209,12 +210,23 @@ const saga: Comparison<SagaPort<MemoryTx>, SagaPort<SqlTx>> = {
   },
   preludes: [
     [...run('order', '1'), journal([charge], { kind: 'step' })],
-    [...run('order', '2'), ...run('order', '1'), asked('1'), ['park', { saga: 'order', id: '1' }, 1, 'why', 9_000, false], asked('2'), ['park', { saga: 'order', id: '2' }, 1, 'why', 5_000, true]],
+    [...run('order', '2'), ...run('order', '1'), asked('1'), ['park', first, 1, 'why', 9_000, false], asked('2'), ['park', { saga: 'order', id: '2' }, 1, 'why', 5_000, true]],
     [...run('order', '1'), journal([charge], { kind: 'pivot', step: 'charge' }), needsHuman('1'), ...run('order', '2'), needsHuman('2')],
-    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }]), track(1, 'user', 'r'), track(1, 'disk', 'r'), track(1, 'user', 's'), ['turn', { saga: 'order', id: '1' }, 1, 'why']],
-    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }, { ...charge, seq: 2, name: 'mail', state: 'done' }]), track(2, 'user', 'r'), track(1, 'disk', 'r'), ['turn', { saga: 'order', id: '1' }, 1, 'why'], needsHuman('1')],
+    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }]), track(1, 'user', 'r'), track(1, 'disk', 'r'), track(1, 'user', 's'), ['turn', first, 1, 'why']],
+    [...run('order', '1'), journal([{ ...charge, state: 'done', output: '"x"' }, { ...charge, seq: 2, name: 'mail', state: 'done' }]), track(2, 'user', 'r'), track(1, 'disk', 'r'), ['turn', first, 1, 'why'], needsHuman('1')],
   ],
-  observe: limit => [['read', { saga: 'order', id: '1' }], ['steps', { saga: 'order', id: '1' }], ['history', { saga: 'order', id: '1' }], ['stuck', limit], ['waiting', 5_000, limit], ['due', 'order', [1], limit]],
+  cases: [
+    [...run('order', '1'), ['confirm', first, 0, 'c'], asked('1'), ['confirm', first, 2, 'c'], ['confirm', first, 1, 'c'], ['confirm', first, 1, 'd'], journal([{ ...charge, name: 'mail' }], { kind: 'confirmed', step: 'mail' }), journal([charge], { kind: 'confirmed', step: 'charge' })],
+    [...run('order', '1'), asked('1'), ['cancel', first, 'why'], ['confirm', first, 1, 'c']],
+    [...run('order', '1'), asked('1'), ['turn', first, 1, 'why'], ['confirm', first, 1, 'c'], ['turn', first, 1, 'otherwise'], needsHuman('1'), ['cancel', first, 'why']],
+    [...run('order', '1'), journal([charge], { kind: 'pivot', step: 'charge' }), ['unpivot', first, 1, 'mail'], needsHuman('1'), ['resolveStep', first, undefined, 'why']],
+    [...run('order', '1'), journal([charge], { kind: 'pivot', step: 'charge' }), needsHuman('1'), ['resolveStep', first, '"x"', 'why']],
+    [...run('order', '1'), journal([{ ...charge, state: 'done' }], { kind: 'pivot', step: 'charge' }), journal([{ ...charge, seq: 2, name: 'mail' }]), needsHuman('1'), ['resolveStep', first, undefined, 'why'], ['skip', first, '"y"'], ['skip', first, '"z"']],
+    [...run('order', '1'), journal([{ ...charge, state: 'done' }, { ...charge, seq: 2, name: 'mail' }]), track(1, 'disk', 's'), track(2, 'user', 'r'), track(2, 'disk', 'r'), ['turn', first, 1, 'why'], ['untrack', first, 1, 'disk', 's'], needsHuman('1'), ...[1, 2, 3, 4].map((): SagaCall => ['skip', first, 'null'])],
+    [...run('order', '1'), ['note', first, { what: 'asked', step: 'charge', detail: 'why', by: 'c' }], ['note', first, { what: 'asked', step: 'mail', detail: 'why', by: 'c' }], ['note', first, { what: 'asked', step: 'mail', detail: 'why', by: 'd' }]],
+    [...run('order', '1'), needsHuman('1'), ['closeByHand', first, 'done', '1', 'why', 0], ['read', first], ['prune', ALL]],
+  ],
+  observe: limit => [['read', first], ['steps', first], ['history', first], ['stuck', limit], ['waiting', 5_000, limit], ['due', 'order', [1], limit]],
 }
 
 describe.each([['at times that meet', true], ['at times that never meet', false]] as const)('memory and SQL answer alike, %s', { timeout: DIALECTS_TIMEOUT_MS }, (_when, aligned) => {
