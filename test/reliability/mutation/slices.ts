@@ -23,7 +23,7 @@ export const SLICES: readonly Slice[] = [
   { name: 'lease', mutate: ['src/durable/lease/*.ts', 'src/durable/keep-alive.ts', ...CODE], tests: ['src/durable/lease/*.test.ts', 'src/durable/keep-alive.test.ts', 'src/durable/once/*.test.ts', ...DURABLE], flows: /^lease/ },
   { name: 'inbox', mutate: ['src/durable/inbox/*.ts', ...CODE], tests: ['src/durable/inbox/*.test.ts', ...DURABLE], flows: /^inbox/ },
   { name: 'outbox', mutate: ['src/durable/outbox/*.ts', ...CODE], tests: ['src/durable/outbox/*.test.ts', ...DURABLE], flows: /^outbox/ },
-  // By itself: half of its mutants run for ever, each into a time limit as long as its tests.
+  // By itself: mutants of a loop that run for ever end at a time limit as long as all tests of their slice.
   { name: 'pump', mutate: ['src/durable/pump.ts'], tests: ['src/durable/pump.test.ts', 'src/durable/inbox/*.test.ts', 'src/durable/outbox/*.test.ts'], flows: /^inbox/ },
   { name: 'saga', mutate: ['src/durable/saga/{execution,recording}.ts'], tests: SAGA, flows: SAGA_FLOWS },
   { name: 'saga-ends', mutate: ['src/durable/saga/{ending,undoing}.ts'], tests: SAGA, flows: SAGA_FLOWS },
